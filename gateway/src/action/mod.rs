@@ -1,0 +1,247 @@
+//! What an event does: its steps, in order, each a verb of the vocabulary.
+//!
+//! In comes a [`Permitted`] event; out goes its ack, or the refusal that ends it. What was done before
+//! a refusal stands. Each verb is a function in a file by what it is about; none of them knows an
+//! application's name. Waiting for an application behind is done out of the connection's line.
+
+mod announce;
+mod auth;
+mod batch;
+mod depart;
+mod documents;
+mod emit;
+mod flow;
+mod health;
+mod locks;
+mod media;
+mod presence;
+mod rooms;
+mod roster;
+mod typing;
+mod upstream;
+
+use std::{future::Future, pin::Pin, sync::Arc, time::Instant};
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+pub use announce::announce;
+pub use announce::lapses;
+pub use auth::SESSIONS;
+pub use auth::{become_anonymous, leave_as_user, welcome};
+pub use depart::depart;
+pub use documents::collection;
+pub use emit::{resolve, send_refused};
+pub use flow::Flow;
+pub use health::health;
+pub use locks::free;
+pub use rooms::{Chooser, admit_room, join, leave};
+
+use crate::{
+    contract::{Refused, Step, Verb},
+    core::Core,
+    gate,
+    refusal::{Code, Refusal},
+    session::{Released, Session},
+};
+
+/// A refusal, and how its sender is told where the step says so.
+#[derive(Debug)]
+pub struct Stopped {
+    /// Why.
+    pub refusal: Refusal,
+    /// The step's own way to tell it, filled in.
+    pub told: Option<Told>,
+}
+
+/// An event that tells of a refusal.
+#[derive(Debug)]
+pub struct Told {
+    /// Its name.
+    pub event: String,
+    /// Its payload.
+    pub data: Value,
+}
+
+impl From<Refusal> for Stopped {
+    fn from(refusal: Refusal) -> Self {
+        Self { refusal, told: None }
+    }
+}
+
+impl From<adapter::StateError> for Stopped {
+    fn from(error: adapter::StateError) -> Self {
+        Refusal::from(error).into()
+    }
+}
+
+/// What came of an event.
+#[derive(Debug)]
+pub struct Done {
+    /// The ack's argument.
+    pub ack: Value,
+    /// Attachments that the ack may refer to.
+    pub binaries: Vec<Bytes>,
+    /// The application wants the connection gone.
+    pub disconnect: bool,
+}
+
+/// Handles one event from the gate to its ack. `asked` says whether its sender wants one.
+///
+/// # Errors
+/// The refusal, already told by its event where that is to be sent; the ack is the caller's.
+pub async fn perform(
+    core: &Arc<Core>,
+    session: &Arc<Session>,
+    name: String,
+    args: Vec<Value>,
+    binaries: Vec<Bytes>,
+    asked: bool,
+    released: Released,
+) -> Result<Done, Refusal> {
+    let begun = Instant::now();
+    let event = gate::shown(&name);
+    let payload = args.first().cloned();
+    let result = permit_and_run(core, session, name, args, binaries, asked, released).await;
+    core.metrics.handled(&session.mount.contract.name, &event, begun.elapsed());
+    result.map_err(|stopped| {
+        core.metrics.refused(stopped.refusal.code);
+        tracing::debug!(sid = %session.sid, code = stopped.refusal.code.as_str(), "event refused");
+        send_refused(core, session, &event, payload.as_ref(), &stopped, asked);
+        stopped.refusal
+    })
+}
+
+async fn permit_and_run(
+    core: &Arc<Core>,
+    session: &Arc<Session>,
+    name: String,
+    args: Vec<Value>,
+    binaries: Vec<Bytes>,
+    asked: bool,
+    released: Released,
+) -> Result<Done, Stopped> {
+    if session.mount.debug {
+        return crate::debug::perform(core, session, &name, args, binaries)
+            .await
+            .map_err(Stopped::from);
+    }
+    let contract = &session.mount.contract;
+    if name == auth::REFRESH && !contract.event.contains_key(&name) {
+        return auth::refresh_anywhere(core, session, &args).await.map_err(Stopped::from);
+    }
+    let permitted = gate::check(session, name, args, binaries)?;
+    gate::pace(core, session, &permitted).await?;
+    presence::mark(core, session).await;
+    run(Flow::new(core.clone(), session.clone(), permitted, asked, released)).await
+}
+
+async fn run(mut flow: Flow) -> Result<Done, Stopped> {
+    let contract = flow.session.mount.contract.clone();
+    let Some(event) = contract.event.get(&flow.event) else {
+        return Err(Refusal::new(Code::UnknownEvent, "unknown event").into());
+    };
+    steps(&mut flow, event.steps.as_deref().unwrap_or_default()).await?;
+    let ack = match (flow.take_ack(), &event.reply) {
+        (Some(ack), _) => ack,
+        (None, Some(reply)) => reply.fill(&flow),
+        (None, None) => usual_ack(&flow, event.ack.as_ref()),
+    };
+    Ok(Done { ack, disconnect: flow.disconnect, binaries: flow.into_binaries() })
+}
+
+fn usual_ack(flow: &Flow, fields: Option<&crate::contract::Template>) -> Value {
+    let mut ack = json!({"ok": true, "event": flow.event, "ts": crate::clock::timestamp()});
+    if let (Value::Object(ack), Some(Value::Object(fields))) =
+        (&mut ack, fields.map(|f| f.fill(flow)))
+    {
+        ack.extend(fields);
+    }
+    ack
+}
+
+/// The ack of a refused event.
+pub fn negative_ack(event: &str, refusal: &Refusal) -> Value {
+    json!({
+        "ok": false,
+        "event": gate::shown(event),
+        "ts": crate::clock::timestamp(),
+        "error": refusal.to_value(),
+    })
+}
+
+/// Runs steps in order, until one refuses.
+pub async fn steps(flow: &mut Flow, steps: &[Step]) -> Result<(), Stopped> {
+    for step in steps {
+        if step.when.as_ref().is_some_and(|when| !when.holds(flow)) {
+            continue;
+        }
+        if let Err(stopped) = verb(flow, &step.verb).await {
+            return Err(match &step.refused {
+                Some(refused) if stopped.told.is_none() => told(flow, stopped, refused),
+                Some(_) | None => stopped,
+            });
+        }
+    }
+    Ok(())
+}
+
+fn told(flow: &mut Flow, stopped: Stopped, refused: &Refused) -> Stopped {
+    flow.bind("error", stopped.refusal.to_value());
+    let told = Told { event: refused.event.clone(), data: refused.data.fill(flow) };
+    Stopped { told: Some(told), ..stopped }
+}
+
+/// Steps inside a step; boxed, since a future cannot contain itself.
+fn inner<'f>(
+    flow: &'f mut Flow,
+    list: &'f [Step],
+) -> Pin<Box<dyn Future<Output = Result<(), Stopped>> + Send + 'f>> {
+    Box::pin(steps(flow, list))
+}
+
+async fn verb(flow: &mut Flow, verb: &Verb) -> Result<(), Stopped> {
+    match verb {
+        Verb::Batch(step) => batch::batch(flow, step).await?,
+        Verb::Close(id) => documents::close(flow, id).await?,
+        Verb::Emit(emit) => emit::emit(flow, emit),
+        Verb::Enter(step) => roster::enter(flow, step).await?,
+        Verb::Expect(expect) => media::expect(flow, expect)?,
+        Verb::File(path) => media::file(flow, path).await?,
+        Verb::Health => health::bind(flow).await,
+        Verb::Image(step) => media::image(flow, step)?,
+        Verb::Join(room) => rooms::join_step(flow, room).await?,
+        Verb::Leave(room) => rooms::leave_step(flow, room).await?,
+        Verb::LeaveAll(list) => rooms::leave_all(flow, list).await?,
+        Verb::Load(id) => documents::load(flow, id).await?,
+        Verb::Lock(step) => locks::lock(flow, step).await?,
+        Verb::Log(text) => flow.log(text),
+        Verb::Login(id) => auth::login(flow, id).await?,
+        Verb::Logout(announcement) => auth::logout(flow, announcement).await?,
+        Verb::Member(room) => rooms::member(flow, room)?,
+        Verb::Open => documents::open(flow).await?,
+        Verb::Patch(patch) => documents::patch(flow, patch).await?,
+        Verb::Presence(data) => presence::presence(flow, data).await?,
+        Verb::Refresh(token) => auth::refresh(flow, token).await?,
+        Verb::Relay(relay) => emit::relay(flow, relay),
+        Verb::Typing(step) => typing::typing(flow, step).await?,
+        Verb::Unlock(step) => locks::unlock(flow, step).await?,
+        Verb::Unlocked(step) => locks::unlocked(flow, step).await?,
+        Verb::Upstream(step) => upstream::upstream(flow, step).await?,
+        Verb::Whoami => auth::whoami(flow).await?,
+    }
+    Ok(())
+}
+
+/// Done for every connection that was let in.
+pub async fn on_connect(core: &Arc<Core>, session: &Arc<Session>) {
+    presence::mark(core, session).await;
+    let contract = session.mount.contract.clone();
+    if session.mount.debug || contract.on_connect.steps.is_empty() {
+        return;
+    }
+    let mut flow = Flow::of_connection(core.clone(), session.clone());
+    if let Err(stopped) = steps(&mut flow, &contract.on_connect.steps).await {
+        tracing::warn!(code = stopped.refusal.code.as_str(), "a step on connect was refused");
+    }
+}

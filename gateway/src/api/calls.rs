@@ -1,0 +1,138 @@
+//! Calls that do something: emit, batch, join, leave, disconnect, release.
+
+use std::{collections::HashSet, sync::Arc};
+
+use axum::extract::State;
+use serde_json::{Value, json};
+
+use super::{
+    Api, ApiError, Json,
+    bodies::{Batch, Command, Disconnect, Emit, Release, Rooms},
+    ok,
+};
+use crate::{
+    action::{self, Chooser},
+    mount::Mounted,
+    session::Session,
+    wire::{Target, lift_binary},
+};
+
+/// Commands of a batch at most.
+const COMMANDS: usize = 1000;
+
+type Answer = Result<axum::Json<Value>, ApiError>;
+
+impl Api {
+    /// The mounting of a namespace, or 404.
+    pub(super) fn mount(&self, namespace: &str) -> Result<&Arc<Mounted>, ApiError> {
+        self.core
+            .mount(namespace)
+            .ok_or_else(|| ApiError::not_found(format!("namespace {namespace} is not served here")))
+    }
+
+    /// This pod's sessions that a target means.
+    pub(super) fn sessions(&self, mount: &Mounted, target: &Target) -> Vec<Arc<Session>> {
+        let sids = self.core.fanout.members(&mount.namespace, target);
+        sids.iter().filter_map(|sid| mount.sessions.find(sid)).collect()
+    }
+
+    fn do_emit(&self, mut body: Emit) -> Result<Value, ApiError> {
+        let mount = self.mount(&body.namespace)?;
+        let mut binaries = Vec::new();
+        let args = body.arguments()?;
+        let args = args.into_iter().map(|arg| lift_binary(arg, &mut binaries)).collect();
+        let target = body.to.target();
+        self.core
+            .fanout
+            .send_out(mount, &target, &body.event, args, &binaries, body.volatile)
+            .map_err(|broken| {
+                tracing::warn!(%broken, "an emit was refused");
+                ApiError::bad(broken.to_string())
+            })?;
+        Ok(ok())
+    }
+
+    async fn do_join(&self, body: Rooms) -> Result<Value, ApiError> {
+        let mount = self.mount(&body.namespace)?;
+        for session in self.sessions(mount, &body.to.target()) {
+            for room in &body.rooms {
+                action::join(&self.core, &session, room, Chooser::Application).await?;
+            }
+        }
+        Ok(ok())
+    }
+
+    async fn do_leave(&self, body: Rooms) -> Result<Value, ApiError> {
+        let mount = self.mount(&body.namespace)?;
+        for session in self.sessions(mount, &body.to.target()) {
+            for room in &body.rooms {
+                if **room != *session.sid {
+                    action::leave(&self.core, &session, room).await;
+                }
+            }
+        }
+        Ok(ok())
+    }
+
+    fn do_disconnect(&self, body: &Disconnect) -> Result<Value, ApiError> {
+        let mount = self.mount(&body.namespace)?;
+        for session in self.sessions(mount, &body.to.target()) {
+            if body.close {
+                session.peer.cut();
+            } else {
+                session.peer.leave();
+            }
+        }
+        Ok(ok())
+    }
+
+    async fn command(&self, command: Command) -> Result<Value, ApiError> {
+        match command {
+            Command::Emit(body) => self.do_emit(body),
+            Command::Join(body) => self.do_join(body).await,
+            Command::Leave(body) => self.do_leave(body).await,
+            Command::Disconnect(body) => self.do_disconnect(&body),
+        }
+    }
+}
+
+pub(super) async fn emit(State(api): State<Api>, Json(body): Json<Emit>) -> Answer {
+    api.do_emit(body).map(axum::Json)
+}
+
+pub(super) async fn join(State(api): State<Api>, Json(body): Json<Rooms>) -> Answer {
+    api.do_join(body).await.map(axum::Json)
+}
+
+pub(super) async fn leave(State(api): State<Api>, Json(body): Json<Rooms>) -> Answer {
+    api.do_leave(body).await.map(axum::Json)
+}
+
+pub(super) async fn disconnect(State(api): State<Api>, Json(body): Json<Disconnect>) -> Answer {
+    api.do_disconnect(&body).map(axum::Json)
+}
+
+pub(super) async fn batch(State(api): State<Api>, Json(body): Json<Batch>) -> Answer {
+    if body.commands.len() > COMMANDS {
+        let text = format!("commands: at most {COMMANDS}");
+        return Err(ApiError::new(http::StatusCode::PAYLOAD_TOO_LARGE, "TOO_LARGE", text));
+    }
+    let mut results = Vec::with_capacity(body.commands.len());
+    for command in body.commands {
+        results.push(api.command(command).await.unwrap_or_else(|error| error.to_value()));
+    }
+    Ok(axum::Json(json!({"ok": true, "results": results})))
+}
+
+pub(super) async fn release(State(api): State<Api>, Json(body): Json<Release>) -> Answer {
+    let mount = api.mount(&body.namespace)?;
+    if action::free(&api.core, mount, &body.name).await? {
+        return Ok(axum::Json(ok()));
+    }
+    Err(ApiError::not_found("there is no such lock"))
+}
+
+/// Distinct values.
+pub(super) fn distinct<T: std::hash::Hash + Eq>(values: impl Iterator<Item = T>) -> usize {
+    values.collect::<HashSet<T>>().len()
+}

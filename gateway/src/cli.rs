@@ -1,0 +1,308 @@
+//! The command line.
+
+use std::{fmt, io::Write as _, net::SocketAddr, path::PathBuf, time::Duration};
+
+use clap::{Parser, Subcommand};
+use gateway::{
+    config::{self, Config, ConfigError, Mount, Source},
+    contract::{self, BUILT_IN, Contract, ContractError},
+    gateway::{Gateway, StartError, trial_auth},
+    identity,
+    mount::{self, MountError},
+    telemetry::{Telemetry, TelemetryError},
+};
+
+/// A realtime gateway for applications that speak Socket.IO.
+#[derive(Debug, Parser)]
+#[command(name = "gateway", version, about)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve (what is done without a command).
+    Serve(Box<Serve>),
+    /// Print a token signed with the configured secret.
+    Token(Token),
+    /// Say what is wrong with a configuration file.
+    CheckConfig {
+        /// The file.
+        file: PathBuf,
+    },
+    /// Look at contracts.
+    #[command(subcommand)]
+    Contract(ContractCommand),
+    /// Print a configuration file with every key at its default.
+    DefaultConfig {
+        /// As a table in Markdown.
+        #[arg(long)]
+        markdown: bool,
+    },
+}
+
+#[derive(Debug, Default, clap::Args)]
+struct Serve {
+    /// Configuration file.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Serve a contract, in a namespace (`/` if none is named). May be repeated.
+    #[arg(long = "contract", value_name = "NAME[@/namespace]")]
+    contracts: Vec<String>,
+    /// A folder of contracts beside the built-in ones.
+    #[arg(long = "contracts", value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// Address of the public listener.
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<SocketAddr>,
+    /// Address of the internal listener.
+    #[arg(long, value_name = "ADDR")]
+    internal_listen: Option<SocketAddr>,
+    /// Redis, such as redis://127.0.0.1:6379.
+    #[arg(long, value_name = "URL")]
+    redis: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+struct Token {
+    /// Whose token.
+    #[arg(long, value_name = "NAME")]
+    sub: String,
+    /// A role. May be repeated.
+    #[arg(long = "role", value_name = "ROLE")]
+    roles: Vec<String>,
+    /// How long it is good.
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = humantime::parse_duration)]
+    ttl: Duration,
+    /// Configuration file.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum ContractCommand {
+    /// The contracts that there are.
+    List {
+        /// A folder of contracts beside the built-in ones.
+        #[arg(long = "contracts", value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
+    /// A contract's file.
+    Show {
+        /// Its name.
+        name: String,
+    },
+    /// Say what is wrong with the contracts of a folder.
+    Check {
+        /// The folder.
+        dir: PathBuf,
+    },
+}
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Mount(#[from] MountError),
+    #[error("{}", lines(.0))]
+    Contracts(Vec<ContractError>),
+    #[error("{0}")]
+    Usage(String),
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryError),
+    #[error(transparent)]
+    Start(#[from] StartError),
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+}
+
+fn lines<T: fmt::Display>(list: &[T]) -> String {
+    list.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+impl Failure {
+    /// 2 for what its caller can put right, 1 for the rest.
+    pub(crate) const fn status(&self) -> u8 {
+        match self {
+            Self::Io(_) | Self::Start(StartError::Listen { .. } | StartError::Redis(_)) => 1,
+            _ => 2,
+        }
+    }
+}
+
+/// Does what the command line says.
+pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
+    match arguments.command.unwrap_or_else(|| Command::Serve(Box::default())) {
+        Command::Serve(serve) => serve_until_told(&serve.config()?),
+        Command::Token(token) => token.print(),
+        Command::CheckConfig { file } => {
+            let config = config::load(&source(Some(file)))?;
+            mount::mounts(&config)?;
+            say("the configuration is good")
+        }
+        Command::DefaultConfig { markdown: true } => say(config::markdown().trim_end()),
+        Command::DefaultConfig { markdown: false } => say(config::default_file().trim_end()),
+        Command::Contract(command) => command.run(),
+    }
+}
+
+fn source(file: Option<PathBuf>) -> Source {
+    Source { file, env: std::env::vars().collect() }
+}
+
+fn say(text: &str) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{text}")?;
+    out.flush()?;
+    Ok(())
+}
+
+impl Serve {
+    /// The configuration, with the command line over it.
+    fn config(&self) -> Result<Config, Failure> {
+        let mut source = source(self.config.clone());
+        if let Some(url) = &self.redis {
+            source.env.remove("REDIS_URL_FILE");
+            source.env.insert("REDIS_URL".to_owned(), url.clone());
+        }
+        let mut config = config::load(&source)?;
+        if let Some(listen) = self.listen {
+            config.listen = listen;
+        }
+        if let Some(listen) = self.internal_listen {
+            config.internal_listen = listen;
+        }
+        if let Some(dir) = &self.dir {
+            config.contracts.dir = Some(dir.clone());
+        }
+        if !self.contracts.is_empty() {
+            config.mount =
+                self.contracts.iter().map(|text| mounting(text)).collect::<Result<_, _>>()?;
+        }
+        Ok(config)
+    }
+}
+
+/// `NAME` or `NAME@/namespace`.
+fn mounting(text: &str) -> Result<Mount, Failure> {
+    let (contract, namespace) = text.split_once('@').unwrap_or((text, "/"));
+    if contract.is_empty() || !namespace.starts_with('/') {
+        let text = format!("--contract {text}: written as NAME or NAME@/namespace");
+        return Err(Failure::Usage(text));
+    }
+    Ok(Mount {
+        contract: contract.to_owned(),
+        namespace: namespace.to_owned(),
+        auth: None,
+        upstream: None,
+    })
+}
+
+impl Token {
+    fn print(&self) -> Result<(), Failure> {
+        let config = config::load(&source(self.config.clone()))?;
+        let auth = trial_auth(&config).unwrap_or(config.auth);
+        let token = identity::mint(&auth, &self.sub, &self.roles, self.ttl)
+            .map_err(|error| Failure::Usage(error.to_string()))?;
+        say(&token)
+    }
+}
+
+impl ContractCommand {
+    fn run(self) -> Result<(), Failure> {
+        match self {
+            Self::List { dir } => {
+                let mut config = Config::default();
+                config.contracts.dir = dir;
+                let contracts = mount::contracts(&config)?;
+                let width = contracts.keys().map(String::len).max().unwrap_or_default();
+                let list: Vec<String> = contracts
+                    .values()
+                    .map(|contract| format!("{:width$}  {}", contract.name, contract.about))
+                    .collect();
+                say(&list.join("\n"))
+            }
+            Self::Show { name } => {
+                let file = format!("{name}.toml");
+                let found = BUILT_IN.files.iter().find(|(known, _)| *known == file);
+                let known: Vec<&str> =
+                    BUILT_IN.files.iter().map(|(f, _)| f.trim_end_matches(".toml")).collect();
+                let unknown = || {
+                    Failure::Usage(format!(
+                        "there is no contract `{name}`; there are {}",
+                        known.join(", ")
+                    ))
+                };
+                let (_, text) = found.ok_or_else(unknown)?;
+                say(text.trim_end())
+            }
+            Self::Check { dir } => {
+                let contracts = contract::load_dir(&dir).map_err(Failure::Contracts)?;
+                say(&lines(&contracts.iter().map(summary).collect::<Vec<_>>()))
+            }
+        }
+    }
+}
+
+/// What a contract has, in one line.
+fn summary(contract: &Contract) -> String {
+    let (events, outs) = (contract.event.len(), contract.out.len());
+    format!("{}: good; {events} events in, {outs} declared events out", contract.name)
+}
+
+fn serve_until_told(config: &Config) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let served = runtime.block_on(serve(config));
+    // What is left has had its time.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    served
+}
+
+async fn serve(config: &Config) -> Result<(), Failure> {
+    let _telemetry = Telemetry::start(&config.log, &config.trace)?;
+    let mut told = Told::listen()?;
+    let gateway = Gateway::start(config).await?;
+    say(&format!("ready public={} internal={}", gateway.public(), gateway.internal()))?;
+    tracing::info!(public = %gateway.public(), internal = %gateway.internal(), "ready");
+    if gateway.is_demo() {
+        tracing::info!("the demo is at http://{}/ : open it in two tabs", gateway.public());
+    }
+    if gateway.is_trial() {
+        tracing::warn!(
+            "tokens are checked with a secret that everybody knows: set GATEWAY_JWT_SECRET"
+        );
+    }
+    told.wait().await;
+    tracing::info!("leaving");
+    tokio::select! {
+        () = gateway.leave() => tracing::info!("left"),
+        () = told.wait() => tracing::warn!("told twice, leaving at once"),
+    }
+    Ok(())
+}
+
+/// The signals that mean: leave.
+struct Told {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl Told {
+    fn listen() -> Result<Self, std::io::Error> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! May this event go on? Known, then its shape, then who may, then its limits.
+//!
+//! In comes an event as it was sent; out goes a [`Permitted`] one, which only this room makes and
+//! without which nothing is done. The connection's own bucket was charged before. It never acts.
+
+mod pace;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde_json::{Map, Value};
+
+pub use pace::pace;
+
+use crate::{
+    contract::{Contract, Event},
+    fanout,
+    refusal::{Code, Refusal},
+    session::Session,
+    wire::placeholders_are_good,
+};
+
+/// Longest event name that a refusal repeats.
+const NAME_SHOWN: usize = 128;
+
+/// An event that its sender may perform now.
+#[must_use = "a permitted event that is not performed is a lost message"]
+#[derive(Debug)]
+pub struct Permitted {
+    /// Its name.
+    pub name: String,
+    /// Its arguments; the first is the payload.
+    pub args: Vec<Value>,
+    /// Binary attachments of the arguments.
+    pub binaries: Vec<Bytes>,
+    contract: Arc<Contract>,
+}
+
+impl Permitted {
+    /// What the contract says of it.
+    pub fn rule(&self) -> Option<&Event> {
+        self.contract.event.get(&self.name)
+    }
+}
+
+/// The name as refusals show it.
+pub fn shown(name: &str) -> String {
+    name.chars().take(NAME_SHOWN).collect()
+}
+
+/// Checks an event against its contract.
+///
+/// # Errors
+/// The refusal that its sender is told.
+pub fn check(
+    session: &Session,
+    name: String,
+    mut args: Vec<Value>,
+    binaries: Vec<Bytes>,
+) -> Result<Permitted, Refusal> {
+    let contract = &session.mount.contract;
+    let Some(event) = contract.event.get(&name) else {
+        return Err(Refusal::new(Code::UnknownEvent, format!("unknown event {}", shown(&name))));
+    };
+    if !args.iter().all(|arg| placeholders_are_good(arg, binaries.len())) {
+        return Err(Refusal::new(Code::BadPayload, "a binary placeholder without its attachment"));
+    }
+    shape(event, &mut args)?;
+    may(session, event)?;
+    identity(session, contract, &args)?;
+    Ok(Permitted { name, args, binaries, contract: contract.clone() })
+}
+
+fn shape(event: &Event, args: &mut Vec<Value>) -> Result<(), Refusal> {
+    if let (Some(aliases), Some(payload)) = (&event.aliases, args.first_mut()) {
+        fanout::rename(payload, aliases);
+    }
+    let Some(shape) = &event.shape else { return Ok(()) };
+    // Nothing at all counts as an object without fields.
+    match args.first_mut() {
+        None => args.push(Value::Object(Map::new())),
+        Some(payload) if payload.is_null() => *payload = Value::Object(Map::new()),
+        Some(_) => {}
+    }
+    shape.check(&args[0]).map_err(|message| Refusal::new(Code::BadPayload, message))
+}
+
+fn may(session: &Session, event: &Event) -> Result<(), Refusal> {
+    let identity = session.identity();
+    if event.login == Some(true) && identity.user.is_none() {
+        return Err(Refusal::new(Code::Unauthorized, "a login is needed"));
+    }
+    match &event.roles {
+        Some(roles) if !roles.iter().any(|role| identity.roles.contains(role)) => {
+            Err(Refusal::new(Code::Forbidden, format!("needs the role {}", roles.join(" or "))))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Who a payload says that its sender is: refused where it is somebody else, a mere claim where the
+/// sender is nobody.
+fn identity(session: &Session, contract: &Contract, args: &[Value]) -> Result<(), Refusal> {
+    let Some(field) = &contract.identity else { return Ok(()) };
+    let claimed = args.first().and_then(|payload| payload.get(field)).and_then(Value::as_str);
+    let Some(claimed) = claimed else { return Ok(()) };
+    match &session.identity().user {
+        Some(user) if user.id != claimed => {
+            Err(Refusal::new(Code::Forbidden, format!("{field} is not who you are")))
+        }
+        Some(_) => Ok(()),
+        None => {
+            session.claim(claimed);
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! Every series of the gateway's own, declared once; rooms receive ready handles.
+//!
+//! Labels come from closed sets: never a room, a user or an id.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+
+use crate::refusal::Code;
+
+/// Buckets of what is usually done in microseconds and must not take seconds.
+const QUICK: &[f64] =
+    &[0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0, 5.0];
+
+/// Everything that is counted.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    /// Where it is registered.
+    pub registry: Registry,
+    /// The edge's.
+    pub edge: EdgeMetrics,
+    /// The wire's.
+    pub wire: WireMetrics,
+    /// The events'.
+    pub events: EventMetrics,
+    /// 1 while Redis answers.
+    pub redis_up: IntGauge,
+}
+
+/// What the edge counts.
+#[derive(Clone, Debug)]
+pub struct EdgeMetrics {
+    connections: IntGauge,
+    refused: IntCounterVec,
+    handshake: Histogram,
+    disconnects: IntCounterVec,
+}
+
+impl EdgeMetrics {
+    /// More or fewer open Engine.IO sessions.
+    pub fn connections(&self, change: i64) {
+        self.connections.add(change);
+    }
+
+    /// A request was refused before Socket.IO.
+    pub fn refused(&self, reason: &'static str) {
+        self.refused.with_label_values(&[reason]).inc();
+    }
+
+    /// A handshake was answered.
+    pub fn handshake(&self, took: Duration) {
+        self.handshake.observe(took.as_secs_f64());
+    }
+
+    /// A peer that reads no more was cut off.
+    pub fn slow_consumer(&self) {
+        self.disconnects.with_label_values(&["slow_consumer"]).inc();
+    }
+}
+
+/// What the wire counts.
+#[derive(Clone, Debug)]
+pub struct WireMetrics {
+    sent: IntCounter,
+    dropped: IntCounter,
+}
+
+impl WireMetrics {
+    /// Frames handed to the transports, a broadcast once.
+    pub fn sent(&self, frames: u64) {
+        self.sent.inc_by(frames);
+    }
+
+    /// Deliveries that a full queue did not take.
+    pub fn dropped(&self, deliveries: u64) {
+        self.dropped.inc_by(deliveries);
+    }
+}
+
+/// What events count.
+#[derive(Clone, Debug)]
+pub struct EventMetrics {
+    sessions: IntGauge,
+    handled: Arc<HashMap<String, HashMap<String, IntCounter>>>,
+    unknown: IntCounter,
+    refusals: Arc<HashMap<Code, IntCounter>>,
+    duration: Histogram,
+    disconnects: IntCounterVec,
+    floods: IntCounter,
+    client_errors: IntCounter,
+    state_errors: IntCounter,
+    connects: IntCounterVec,
+}
+
+impl EventMetrics {
+    /// A session began or ended.
+    pub fn sessions(&self, change: i64) {
+        self.sessions.add(change);
+    }
+
+    /// An event of a contract was handled.
+    pub fn handled(&self, contract: &str, event: &str, took: Duration) {
+        let counter = self.handled.get(contract).and_then(|events| events.get(event));
+        counter.unwrap_or(&self.unknown).inc();
+        self.duration.observe(took.as_secs_f64());
+    }
+
+    /// An event was refused.
+    pub fn refused(&self, code: Code) {
+        if let Some(counter) = self.refusals.get(&code) {
+            counter.inc();
+        }
+    }
+
+    /// A session ended.
+    pub fn disconnected(&self, reason: &'static str) {
+        self.disconnects.with_label_values(&[reason]).inc();
+    }
+
+    /// A flooding client was cut off.
+    pub fn flooded(&self) {
+        self.floods.inc();
+    }
+
+    /// A client reported an error of its own.
+    pub fn client_error(&self) {
+        self.client_errors.inc();
+    }
+
+    /// The state could not be asked and the gateway went on without.
+    pub fn state_error(&self) {
+        self.state_errors.inc();
+    }
+
+    /// A connection asked for a namespace: `accepted` or why not.
+    pub fn connect(&self, outcome: &'static str) {
+        self.connects.with_label_values(&[outcome]).inc();
+    }
+}
+
+impl Metrics {
+    /// Declares every series; `events` names the events of each contract.
+    ///
+    /// # Errors
+    /// Where a name is declared twice, which only a programming mistake does.
+    pub fn new(events: &HashMap<String, Vec<String>>) -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        let gauge = |name: &str, help: &str| -> Result<IntGauge, prometheus::Error> {
+            let gauge = IntGauge::new(name, help)?;
+            registry.register(Box::new(gauge.clone()))?;
+            Ok(gauge)
+        };
+        let counter = |name: &str, help: &str| -> Result<IntCounter, prometheus::Error> {
+            let counter = IntCounter::new(name, help)?;
+            registry.register(Box::new(counter.clone()))?;
+            Ok(counter)
+        };
+        let counters = |name: &str, help: &str, labels: &[&str]| {
+            let counters = IntCounterVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(counters.clone()))?;
+            Ok::<_, prometheus::Error>(counters)
+        };
+        let histogram = |name: &str, help: &str| {
+            let options = HistogramOpts::new(name, help).buckets(QUICK.to_vec());
+            let histogram = Histogram::with_opts(options)?;
+            registry.register(Box::new(histogram.clone()))?;
+            Ok::<_, prometheus::Error>(histogram)
+        };
+        let disconnects = counters(
+            "gateway_disconnects_total",
+            "Connections that ended, by reason",
+            &["reason"],
+        )?;
+        let refusals =
+            counters("gateway_refusals_total", "Events that were refused, by code", &["code"])?;
+        let handled = counters(
+            "gateway_events_total",
+            "Events that were handled, by contract and event",
+            &["contract", "event"],
+        )?;
+        let metrics = Self {
+            edge: EdgeMetrics {
+                connections: gauge("gateway_connections", "Open Engine.IO sessions")?,
+                refused: counters(
+                    "gateway_edge_refusals_total",
+                    "Requests refused before Socket.IO, by reason",
+                    &["reason"],
+                )?,
+                handshake: histogram(
+                    "gateway_handshake_duration_seconds",
+                    "Answering a handshake",
+                )?,
+                disconnects: disconnects.clone(),
+            },
+            wire: WireMetrics {
+                sent: counter(
+                    "gateway_frames_total",
+                    "Frames handed to transports, a broadcast once",
+                )?,
+                dropped: counter(
+                    "gateway_deliveries_dropped_total",
+                    "Deliveries that the full queue of a slow receiver did not take",
+                )?,
+            },
+            events: EventMetrics {
+                sessions: gauge("gateway_sessions", "Connections in namespaces")?,
+                unknown: counter("gateway_events_unknown_total", "Events that no contract has")?,
+                duration: histogram(
+                    "gateway_event_duration_seconds",
+                    "Handling an event, from its arrival to its ack",
+                )?,
+                floods: counter("gateway_floods_total", "Connections cut off since they flooded")?,
+                client_errors: counter(
+                    "gateway_client_errors_total",
+                    "Errors that clients reported",
+                )?,
+                state_errors: counter(
+                    "gateway_state_errors_total",
+                    "Times that the state store did not answer and the pod went on without it",
+                )?,
+                connects: counters(
+                    "gateway_connects_total",
+                    "Connections that asked for a namespace, by outcome",
+                    &["outcome"],
+                )?,
+                handled: Arc::new(
+                    events
+                        .iter()
+                        .map(|(contract, events)| {
+                            let of = |event: &String| {
+                                (
+                                    event.clone(),
+                                    handled.with_label_values(&[contract.as_str(), event]),
+                                )
+                            };
+                            (contract.clone(), events.iter().map(of).collect())
+                        })
+                        .collect(),
+                ),
+                refusals: Arc::new(
+                    Code::ALL
+                        .into_iter()
+                        .map(|code| (code, refusals.with_label_values(&[code.as_str()])))
+                        .collect(),
+                ),
+                disconnects,
+            },
+            redis_up: gauge("gateway_redis_up", "1 while Redis answers")?,
+            registry: registry.clone(),
+        };
+        Ok(metrics)
+    }
+}
