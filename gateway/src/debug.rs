@@ -40,11 +40,7 @@ pub async fn perform(
         ack
     };
     let ack = match name {
-        // One argument comes back as it is, several as a list.
-        "echo" => match <[Value; 1]>::try_from(args.clone()) {
-            Ok([one]) => one,
-            Err(many) => Value::from(many),
-        },
+        "echo" => return Ok(Done { ack: args, binaries, disconnect: false }),
         "join" => {
             action::join(core, session, room()?, Chooser::Client).await?;
             usual(json!({"room": room()?}))
@@ -62,5 +58,5 @@ pub async fn perform(
             ));
         }
     };
-    Ok(Done { ack, binaries, disconnect: false })
+    Ok(Done { ack: vec![ack], binaries, disconnect: false })
 }

@@ -102,7 +102,7 @@ impl Door {
         self.0.metrics.refused(refusal.code);
         let asked = ack.is_some();
         if let Some(ack) = ack {
-            ack.send(self.0.fanout.wire(), &action::negative_ack(event, &refusal), &[]);
+            ack.send(self.0.fanout.wire(), &[action::negative_ack(event, &refusal)], &[]);
         }
         action::send_refused(&self.0, session, event, None, &refusal.into(), asked);
     }
@@ -129,7 +129,7 @@ impl Door {
             }
             Err(refusal) => {
                 if let Some(ack) = ack {
-                    ack.send(wire, &action::negative_ack(&name, &refusal), &[]);
+                    ack.send(wire, &[action::negative_ack(&name, &refusal)], &[]);
                 }
             }
         }

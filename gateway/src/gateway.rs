@@ -153,7 +153,8 @@ impl Gateway {
             path: config.http.socket_paths.first().cloned().unwrap_or_default(),
             trial: trial.clone().filter(|_| config.mount.is_empty()),
         };
-        let tcp = Tcp::new(public, config.engine.ping_timeout, metrics.edge.clone());
+        let stall = config.engine.write_timeout.min(config.engine.ping_timeout);
+        let tcp = Tcp::new(public, stall, metrics.edge.clone());
         let service = routes.router().into_make_service_with_connect_info::<Connection>();
         tasks.serve(async move {
             if let Err(error) = axum::serve(tcp, service).await {

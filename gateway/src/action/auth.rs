@@ -236,7 +236,7 @@ pub(super) async fn refresh_anywhere(
     let ack = json!({
         "ok": true, "event": REFRESH, "ts": clock::timestamp(), "session": value,
     });
-    Ok(Done { ack, binaries: Vec::new(), disconnect: false })
+    Ok(Done { ack: vec![ack], binaries: Vec::new(), disconnect: false })
 }
 
 /// Takes a fresh token of the same user over, or renews the stored session.

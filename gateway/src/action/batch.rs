@@ -46,7 +46,8 @@ async fn one(flow: &mut Flow, update: Value) -> Value {
     match done {
         Ok(done) => {
             flow.disconnect |= done.disconnect;
-            done.ack
+            // A contract acks with one argument.
+            done.ack.into_iter().next().unwrap_or_default()
         }
         Err(refusal) => negative_ack(&event, &refusal),
     }

@@ -78,8 +78,8 @@ impl From<adapter::StateError> for Stopped {
 /// What came of an event.
 #[derive(Debug)]
 pub struct Done {
-    /// The ack's argument.
-    pub ack: Value,
+    /// The ack's arguments.
+    pub ack: Vec<Value>,
     /// Attachments that the ack may refer to.
     pub binaries: Vec<Bytes>,
     /// The application wants the connection gone.
@@ -147,7 +147,7 @@ async fn run(mut flow: Flow) -> Result<Done, Stopped> {
         (None, Some(reply)) => reply.fill(&flow),
         (None, None) => usual_ack(&flow, event.ack.as_ref()),
     };
-    Ok(Done { ack, disconnect: flow.disconnect, binaries: flow.into_binaries() })
+    Ok(Done { ack: vec![ack], disconnect: flow.disconnect, binaries: flow.into_binaries() })
 }
 
 fn usual_ack(flow: &Flow, fields: Option<&crate::contract::Template>) -> Value {

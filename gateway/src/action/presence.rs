@@ -12,6 +12,7 @@ use super::{
     rooms::roster_holder,
 };
 use crate::{
+    clock,
     contract::Template,
     core::Core,
     mount::Mounted,
@@ -23,13 +24,14 @@ fn place(namespace: &str, kind: Kind, user: &str) -> Place {
     Place { namespace: namespace.to_owned(), kind, key: user.to_owned() }
 }
 
-fn wish(session: &Session, actor: &Actor, status: &Value) -> Wish {
+/// The wish for a status that was said at this time, 0 where it was not said but is assumed.
+fn wish(session: &Session, actor: &Actor, status: &Value, at: u64) -> Wish {
     Wish {
         place: place(&session.mount.namespace, Kind::Status, &actor.id),
         sid: session.sid.to_string(),
         holder: roster_holder(session, actor),
         exclusive: false,
-        data: json!({"actor": actor.to_value(), "status": status}),
+        data: json!({"actor": actor.to_value(), "status": status, "at": at}),
         ttl: None,
         at_most: None,
     }
@@ -45,7 +47,7 @@ pub(super) async fn mark(core: &Arc<Core>, session: &Arc<Session>) {
     if *actor.id == *session.sid || !session.mark_present() {
         return;
     }
-    if let Err(error) = core.state.hold(wish(session, &actor, &json!({"status": "online"}))).await {
+    if let Err(error) = core.state.hold(wish(session, &actor, &json!({"status": "online"}), 0)).await {
         tracing::debug!(%error, "presence is not kept");
         core.metrics.state_error();
         session.unmark_present();
@@ -59,7 +61,7 @@ pub(super) async fn presence(flow: &mut Flow, template: &Template) -> Result<(),
     let actor = session.actor();
     let status = template.fill(flow);
     session.mark_present();
-    if let Err(error) = flow.core.state.hold(wish(&session, &actor, &status)).await {
+    if let Err(error) = flow.core.state.hold(wish(&session, &actor, &status, clock::millis())).await {
         tracing::debug!(%error, "presence is not kept");
         flow.core.metrics.state_error();
     }

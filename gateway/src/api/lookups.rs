@@ -118,7 +118,9 @@ pub(super) async fn presence(
     let mut answer = Vec::with_capacity(users.len());
     for (id, connections) in users {
         let statuses = api.core.state.holds(&place(Kind::Status, &id)).await?;
-        let latest = statuses.iter().rev().map(|hold| &hold.data["status"]).find(|s| s.is_object());
+        // What was said last, by whichever connection.
+        let latest = statuses.iter().max_by_key(|hold| hold.data["at"].as_u64());
+        let latest = latest.map(|hold| &hold.data["status"]);
         let mut user = json!({"id": id, "status": "online", "connections": connections});
         if let (Value::Object(user), Some(Value::Object(latest))) = (&mut user, latest) {
             for key in ["status", "activity"] {

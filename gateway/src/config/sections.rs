@@ -118,10 +118,14 @@ pub struct EngineConfig {
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub ping_interval: Duration,
-    /// How long it may take to answer; also how long a write may stall. `SOCKET_PING_TIMEOUT`, in milliseconds, wins.
+    /// How long it may take to answer. `SOCKET_PING_TIMEOUT`, in milliseconds, wins.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub ping_timeout: Duration,
+    /// How long a connection may take nothing of what is written to it before it is cut off.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub write_timeout: Duration,
     /// How long an upgrade from polling to WebSocket may take. `SOCKET_UPGRADE_TIMEOUT`, in milliseconds, wins.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
@@ -138,7 +142,8 @@ impl Default for EngineConfig {
     fn default() -> Self {
         Self {
             ping_interval: Duration::from_secs(25),
-            ping_timeout: Duration::from_secs(20),
+            ping_timeout: Duration::from_secs(60),
+            write_timeout: Duration::from_secs(20),
             upgrade_timeout: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(45),
             outbox_packets: 512,

@@ -42,7 +42,8 @@ pub struct Contract {
     #[serde(default)]
     pub auth: AuthMode,
     /// The payload field that names the sender: never believed where the connection has a user.
-    pub identity: Option<String>,
+    #[serde(default = "user_id")]
+    pub identity: String,
     /// Fields put beside those of every event that the gateway emits.
     pub envelope: Option<Template>,
     /// How refusals are told where no step or event says otherwise.
@@ -83,6 +84,10 @@ pub struct Contract {
     /// What the application behind may send, checked and completed.
     #[serde(default)]
     pub out: BTreeMap<String, Out>,
+}
+
+fn user_id() -> String {
+    "userId".to_owned()
 }
 
 fn default_refused() -> Refused {

@@ -76,13 +76,17 @@ fn shape(event: &Event, args: &mut Vec<Value>) -> Result<(), Refusal> {
         fanout::rename(payload, aliases);
     }
     let Some(shape) = &event.shape else { return Ok(()) };
-    // Nothing at all counts as an object without fields.
-    match args.first_mut() {
-        None => args.push(Value::Object(Map::new())),
-        Some(payload) if payload.is_null() => *payload = Value::Object(Map::new()),
-        Some(_) => {}
+    let bad = |message: String| Refusal::new(Code::BadPayload, message);
+    if args.first().is_some_and(|payload| !payload.is_null()) {
+        return shape.check(&args[0]).map_err(bad);
     }
-    shape.check(&args[0]).map_err(|message| Refusal::new(Code::BadPayload, message))
+    // Where nothing was given, what is missing is named rather than the type of nothing.
+    let empty = Value::Object(Map::new());
+    shape.check(&empty).map_err(bad)?;
+    shape.check(&Value::Null).map_err(|_| bad("payload required".to_owned()))?;
+    args.clear();
+    args.push(empty);
+    Ok(())
 }
 
 fn may(session: &Session, event: &Event) -> Result<(), Refusal> {
@@ -101,8 +105,8 @@ fn may(session: &Session, event: &Event) -> Result<(), Refusal> {
 /// Who a payload says that its sender is: refused where it is somebody else, a mere claim where the
 /// sender is nobody.
 fn identity(session: &Session, contract: &Contract, args: &[Value]) -> Result<(), Refusal> {
-    let Some(field) = &contract.identity else { return Ok(()) };
-    let claimed = args.first().and_then(|payload| payload.get(field)).and_then(Value::as_str);
+    let field = &contract.identity;
+    let claimed = args.first().and_then(|payload| payload.get(field.as_str())).and_then(Value::as_str);
     let Some(claimed) = claimed else { return Ok(()) };
     match &session.identity().user {
         Some(user) if user.id != claimed => {

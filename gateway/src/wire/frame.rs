@@ -47,11 +47,11 @@ impl Frame {
         Self { text, binaries: used }
     }
 
-    /// Encodes the one argument of an ack.
-    pub fn ack(value: &Value, binaries: &[Bytes]) -> Self {
+    /// Encodes the arguments of an ack.
+    pub fn ack(args: &[Value], binaries: &[Bytes]) -> Self {
         let mut used = Vec::new();
-        let value = renumber(value, binaries, &mut used);
-        let text = serde_json::to_string(&[value]).unwrap_or_default();
+        let args: Vec<Value> = args.iter().map(|arg| renumber(arg, binaries, &mut used)).collect();
+        let text = serde_json::to_string(&args).unwrap_or_default();
         Self { text, binaries: used }
     }
 }

@@ -167,8 +167,8 @@ impl fmt::Debug for Ack {
 
 impl Ack {
     /// Sends the acknowledgement.
-    pub fn send(self, wire: &Wire, value: &Value, binaries: &[Bytes]) {
-        if binaries.is_empty() {
+    pub fn send(self, wire: &Wire, args: &[Value], binaries: &[Bytes]) {
+        if let ([value], true) = (args, binaries.is_empty()) {
             let mut nothing = socketioxide_core::Value::Bytes(Bytes::new());
             let sender =
                 AckSender::<Fabric>::from_message_parts(&self.socket, &mut nothing, &Some(self.id));
@@ -183,7 +183,7 @@ impl Ack {
             return;
         }
         if let Some(fabric) = wire.fabric(self.socket.ns()) {
-            let missed = fabric.acknowledge(self.socket.id, self.id, Frame::ack(value, binaries));
+            let missed = fabric.acknowledge(self.socket.id, self.id, Frame::ack(args, binaries));
             wire.count(missed);
         }
     }
