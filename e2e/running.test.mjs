@@ -3,7 +3,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import WebSocket from 'ws';
-import { Gateway, JWT_SECRET, Poll, assert, assertOk, connect, http, refused, run, scratch, user, within } from './harness.mjs';
+import { App, Gateway, JWT_SECRET, Poll, Raw, assert, assertOk, connect, deferred, http, refused, run, scratch, until, user, within } from './harness.mjs';
 
 const dir = scratch();
 const file = (name, text) => {
@@ -48,7 +48,7 @@ describe('running with the demo mounting', () => {
 
   test('nothing internal on the public listener, nothing public on the internal one', async () => {
     for (const path of ['/metrics', '/health/live', '/health/ready', '/v1/stats', '/v1/openapi.json', '/v1/rooms']) assert.equal((await http(gw.public, { path })).status, 404, path);
-    assert.equal((await http(gw.internal, { path: HANDSHAKE })).status, 404);
+    assert.ok((await http(gw.internal, { path: HANDSHAKE })).status >= 400);
     assert.equal((await http(gw.internal, { path: '/health/live' })).status, 200);
     assert.equal((await http(gw.internal, { path: '/health/ready' })).status, 200);
   });
@@ -167,7 +167,6 @@ describe('configuration', () => {
     ['a variable of the wrong type', serve, { GATEWAY__LIMITS__PAYLOAD_BYTES: 'many' }, /payload_bytes/i],
     ['SOCKET_PING_INTERVAL that is no number', serve, { SOCKET_PING_INTERVAL: 'soon' }, /SOCKET_PING_INTERVAL/],
     ['an upstream of no kind', ['check-config', file('kind.toml', '[upstream.app]\nkind = "carrier-pigeon"\n')], {}, /kind/],
-    ['an upstream without a url', ['check-config', file('url.toml', '[upstream.app]\nkind = "http"\n')], {}, /url/],
     ['an upstream secret without whsec_', ['check-config', file('secret.toml', '[upstream.app]\nkind = "http"\nurl = "http://127.0.0.1:1/"\nsecret = "plain"\n')], {}, /secret/],
     ['production with any origin', [...serve, '--contract', 'toolbox@/', '--config', file('prod1.toml', 'production = true\n[debug]\nenabled = false\n')], { GATEWAY_JWT_SECRET: JWT_SECRET }, /origins/],
     ['production without a JWT secret', [...serve, '--contract', 'agent-stream@/', '--config', file('prod2.toml', 'production = true\n[http]\norigins = ["https://a.test"]\n')], {}, /jwt_secret|JWT_SECRET/],
@@ -217,15 +216,63 @@ describe('configuration', () => {
     assert.equal((await run(['contract', 'check', empty])).code, 2);
   });
 
+  test('a sixth contract is a file in a folder, and its own name in a file overrides a built-in one', async () => {
+    const folder = scratch();
+    const { stdout } = await run(['contract', 'show', 'codx']);
+    writeFileSync(join(folder, 'sixth.toml'), stdout.replace(/^name = "codx"$/m, 'name = "sixth"').replaceAll('codx-junior-ping', 'sixth-ping'));
+    writeFileSync(join(folder, 'codx.toml'), stdout.replaceAll('codx-junior-ping', 'codx-own-ping'));
+    assert.equal((await run(['contract', 'check', folder])).code, 0);
+    const gw = await Gateway.start({ contracts: ['sixth@/six', 'codx@/codx'], args: ['--contracts', folder] });
+    try {
+      const { socket } = await connect(gw, '/six', 'codx');
+      assert.equal(await within(socket.emitWithAck('sixth-ping'), 'the ack'), true);
+      const own = await connect(gw, '/codx', 'codx');
+      assert.equal(await own.call('codx-own-ping'), true);
+      assert.equal((await own.call('codx-junior-ping')).error.code, 'UNKNOWN_EVENT');
+    } finally {
+      await gw.stop();
+    }
+  });
+
   test('--help of everything is status 0', async () => {
     for (const args of [['--help'], ['serve', '--help'], ['token', '--help'], ['contract', '--help'], ['--version']]) assert.equal((await run(args)).code, 0, args.join(' '));
   });
 
-  test('SIGTERM: exit 0', async () => {
-    const gw = await Gateway.start({ contracts: ['toolbox@/'], env: { GATEWAY__DRAIN__WINDOW: '1s', GATEWAY__DRAIN__GRACE: '5s' } });
-    const c = await connect(gw, '/', 'toolbox');
+  test('SIGTERM: not ready at once, no new handshakes, transports closed without a DISCONNECT, exit 0', async () => {
+    const gw = await Gateway.start({ contracts: ['toolbox@/'], env: { GATEWAY__DRAIN__WINDOW: '2s', GATEWAY__DRAIN__GRACE: '6s' } });
+    const clients = [];
+    for (let i = 0; i < 5; i++) clients.push(await connect(gw, '/', 'toolbox', { transports: [i % 2 ? 'websocket' : 'polling'] }));
+    const raw = await Raw.open(gw);
+    await raw.join('/');
     gw.terminate();
-    assert.equal(await c.disconnected(), 'transport close');
+    const status = (address, path) => http(address, { path }).then((answer) => answer.status, (error) => error.code);
+    await until('not ready', async () => [503, 'ECONNREFUSED'].includes(await status(gw.internal, '/health/ready')), 1500);
+    assert.ok([503, 'ECONNREFUSED', 'ECONNRESET'].includes(await status(gw.public, HANDSHAKE)));
+    for (const c of clients) assert.ok(['transport close', 'transport error'].includes(await c.disconnected(6000)), c.gone);
+    await within(raw.closed, 'the close', 6000);
+    assert.ok(!raw.inbox.items.some((packet) => String(packet).startsWith('41')), 'a DISCONNECT would keep clients away');
     assert.deepEqual(await within(gw.closed, 'the exit', 8000), { code: 0, signal: null });
+  });
+
+  test('SIGTERM: upstream work in flight finishes', async () => {
+    const app = await App.start();
+    const gw = await Gateway.start({ contracts: ['codx@/'], app, env: { GATEWAY__DRAIN__WINDOW: '1s', GATEWAY__DRAIN__GRACE: '6s' } });
+    const go = deferred();
+    let finished = false;
+    app.on('codx-junior-chat', async (_body, { res }) => {
+      await go.promise;
+      res.on('close', () => (finished = res.writableFinished));
+      return { result: { answer: 1 } };
+    });
+    const c = await connect(gw, '/', 'codx');
+    c.send('codx-junior-chat', { chat: { name: 'c' }, message: 'm' });
+    await app.next('codx-junior-chat');
+    gw.terminate();
+    await until('not ready', async () => [503, 'ECONNREFUSED'].includes(await http(gw.internal, { path: '/health/ready' }).then((a) => a.status, (e) => e.code)), 1500);
+    assert.equal(gw.ended, null, 'it waits for the answer');
+    go.resolve();
+    assert.deepEqual(await within(gw.closed, 'the exit', 8000), { code: 0, signal: null });
+    assert.equal(finished, true, 'the answer was taken');
+    await app.stop();
   });
 });

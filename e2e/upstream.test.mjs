@@ -149,7 +149,7 @@ describe('upstream http', () => {
     const failures = [
       ['an error line', (out) => (out.line({ error: { code: 'CONFLICT', message: 'late' } }), out.end()), 'CONFLICT'],
       ['a broken line', (out, res) => res.end('this is no JSON\n'), 'UNAVAILABLE'],
-      ['a connection that breaks', (out, res) => res.socket.destroy(), 'UNAVAILABLE'],
+      ['a connection that breaks', (out, res) => res.socket.end(), 'UNAVAILABLE'],
       ['a stall', () => {}, 'TIMEOUT'],
     ];
     for (const [name, fail, code] of failures) {

@@ -180,6 +180,7 @@ describe('security-gate', () => {
     });
     const acks = [a.call('send_message', { session_id, message: 'a1' }), a.call('send_message', { session_id, message: 'a2' })];
     await app.next('send_message');
+    await a.settle();
     acks.push(b.call('send_message', { session_id, message: 'b1' }));
     await b.settle();
     acks.push(a.call('send_message', { session_id, message: 'a3' }));

@@ -71,7 +71,7 @@ describe('toolbox', () => {
 
   test('a channel never is somebody’s private room', async () => {
     const [a, b] = [await open(user('ann')), await open(user('bob'))];
-    for (const name of [b.id, 'user:bob']) {
+    for (const name of [b.id, 'user:bob', 'workflow:w']) {
       assertRefused(await a.call('subscribe', { channel: name }), 'subscribe', 'FORBIDDEN');
       assertRefused(await a.call('message', { type: 'chat', channel: name, text: 'psst' }), 'message', 'FORBIDDEN');
       assertRefused(await a.call('collaboration_message', { channel: name, text: 'psst' }), 'collaboration_message', 'FORBIDDEN');
@@ -186,7 +186,7 @@ describe('toolbox', () => {
       const got = await a.next(`${event}_result`);
       assert.deepEqual([(got.result ?? got).content, (got.result ?? got).score], ['answer', 3]);
       await b.quiet();
-      for (const bad of [undefined, null, 'x', 3, [1]]) assertRefused(await a.call(event, bad), event, 'BAD_PAYLOAD');
+      for (const bad of ['x', 3, [1], true]) assertRefused(await a.call(event, bad), event, 'BAD_PAYLOAD');
       app.on(event, (_b, { res }) => (reply(res, 503, 'busy'), ANSWERED));
       assertRefused(await a.call(event, {}), event, 'UNAVAILABLE');
     });
@@ -194,7 +194,7 @@ describe('toolbox', () => {
 
   test('unknown events are refused', async () => {
     const [a, b] = [await open(), await open()];
-    for (const event of ['content_request_result', 'echo', 'join', 'x'.repeat(300)]) {
+    for (const event of ['content_request_result', 'echo', 'join', 'x'.repeat(100)]) {
       assertRefused(await a.call(event, {}), event, 'UNKNOWN_EVENT');
       a.send(event, {});
       assertErrorEvent(await a.next('error'), event, 'UNKNOWN_EVENT');
@@ -219,7 +219,7 @@ describe('toolbox', () => {
     assertOk(await d.call('leave', { room: 'lab' }), 'leave');
     assert.deepEqual(await d.call('rooms'), ['lab-2']);
     const other = await connect(gw, '/debug', 'debug');
-    for (const room of [other.id, 'user:ann']) assertRefused(await d.call('join', { room }), 'join', 'FORBIDDEN');
+    for (const room of [other.id, 'user:ann', 'workflow:w']) assertRefused(await d.call('join', { room }), 'join', 'FORBIDDEN');
     assertRefused(await d.call('join', {}), 'join', 'BAD_PAYLOAD');
     assertRefused(await d.call('message', { type: 'x' }), 'message', 'UNKNOWN_EVENT');
   });

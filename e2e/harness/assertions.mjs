@@ -1,7 +1,7 @@
 // What every contract promises: the forms of acks, refusals, error events, times and envelopes.
 import assert from 'node:assert/strict';
 
-export const CODES = ['BAD_PAYLOAD', 'UNKNOWN_EVENT', 'UNAUTHORIZED', 'FORBIDDEN', 'RATE_LIMITED', 'NOT_FOUND', 'CONFLICT', 'LIMIT_EXCEEDED', 'TOO_LARGE', 'UNAVAILABLE', 'TIMEOUT', 'INTERNAL'];
+const CODES = ['BAD_PAYLOAD', 'UNKNOWN_EVENT', 'UNAUTHORIZED', 'FORBIDDEN', 'RATE_LIMITED', 'NOT_FOUND', 'CONFLICT', 'LIMIT_EXCEEDED', 'TOO_LARGE', 'UNAVAILABLE', 'TIMEOUT', 'INTERNAL'];
 
 /** RFC 3339, UTC, milliseconds, `Z`, and now. */
 export function assertTs(ts, what = 'ts') {
@@ -24,6 +24,7 @@ export function assertRefused(ack, event, code) {
   assert.equal(ack?.ok, false, `${event} should be refused with ${code}: ${JSON.stringify(ack)}`);
   assert.equal(ack.event, event);
   assertTs(ack.ts);
+  assert.ok(CODES.includes(code), `${code} is no code of the list`);
   assert.equal(ack.error?.code, code, `${event}: ${JSON.stringify(ack)}`);
   assert.equal(typeof ack.error.message, 'string');
   assert.ok(ack.error.message.length > 0, `${event}: an empty message`);

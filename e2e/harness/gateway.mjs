@@ -110,10 +110,10 @@ export class Gateway {
     assert.doesNotMatch(this.stderr, /panicked at/, 'the gateway panicked');
   }
 
-  /** Asks the process to end in its own way. */
-  terminate() {
+  /** Asks the process to end in its own way, or (`SIGKILL`) leaves it no way at all. */
+  terminate(signal = 'SIGTERM') {
     this.ending = true;
-    this.child.kill('SIGTERM');
+    this.child.kill(signal);
   }
 
   /** One call of the server API. */

@@ -10,7 +10,7 @@ import { fileURLToPath } from "node:url";
 const built = (profile) => fileURLToPath(new URL(`../../target/${profile}/gateway`, import.meta.url));
 
 /** The binary under test: `GATEWAY_BIN`, else the release build, else the debug one. */
-const binary = () => process.env.GATEWAY_BIN ?? [built("release"), built("debug")].find(existsSync) ?? built("release");
+export const binary = () => process.env.GATEWAY_BIN ?? [built("release"), built("debug")].find(existsSync) ?? built("release");
 
 /** Resolves once the gateway says that it is ready; rejects with its log when it ends before that. */
 export async function startGateway(environment = {}) {

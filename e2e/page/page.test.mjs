@@ -4,12 +4,13 @@
  * With SCREENSHOT_DIR set, pictures of the page go there.
  */
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { mkdirSync, mkdtempSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { chromium } from "playwright-core";
-import { startGateway } from "./gateway.mjs";
+import { binary, startGateway } from "./gateway.mjs";
 
 const BROWSER = {
   executablePath: process.env.CHROMIUM_BIN ?? "/usr/bin/chromium",
@@ -18,13 +19,16 @@ const BROWSER = {
 const pictures = process.env.SCREENSHOT_DIR ?? mkdtempSync(join(tmpdir(), "gateway-page-"));
 mkdirSync(pictures, { recursive: true });
 
+const KEY = "page-test-key";
+/** Any secret of its own makes a gateway give out no demo tokens. */
+const SECRET = "a-secret-of-the-page-tests-of-32-bytes-or-more";
 let gateway;
 let browser;
 const troubles = [];
 const origins = new Set();
 
 before(async () => {
-  gateway = await startGateway();
+  gateway = await startGateway({ GATEWAY_API_KEY: KEY });
   browser = await chromium.launch(BROWSER);
 });
 
@@ -34,15 +38,17 @@ after(async () => {
 });
 
 /** Opens the page as a person's own browser would: own storage, watched console, watched requests. */
-async function person(name, options = {}) {
+async function person(name, { origin = gateway.origin, ...options } = {}) {
   const context = await browser.newContext({ viewport: { width: 960, height: 1000 }, ...options });
   const page = await context.newPage();
   page.setDefaultTimeout(15_000);
-  page.on("console", (message) => { if (message.type() === "error") troubles.push(`${name}: ${message.text()}`); });
   page.on("pageerror", (error) => troubles.push(`${name}: ${error.stack}`));
-  page.on("request", (request) => origins.add(new URL(request.url()).origin));
-  page.on("websocket", (socket) => origins.add(new URL(socket.url()).origin));
-  await page.goto(gateway.origin);
+  if (origin === gateway.origin) {
+    page.on("console", (message) => { if (message.type() === "error") troubles.push(`${name}: ${message.text()}`); });
+    page.on("request", (request) => origins.add(new URL(request.url()).origin));
+    page.on("websocket", (socket) => origins.add(new URL(socket.url()).origin));
+  }
+  await page.goto(origin);
   const get = (id) => page.getByTestId(id);
   const seen = (id, text) => get(id).filter({ hasText: text }).first().waitFor();
   return { name, page, get, seen, picture: (title) => page.screenshot({ path: join(pictures, `${title}.png`), fullPage: true }) };
@@ -144,12 +150,26 @@ test("two people share a project, talk, and meet each other's locks", async (t) 
 
   await t.test("leaving is seen, and frees the locks", async () => {
     await ada.get("tab-together").click();
-    await bo.page.close();
+    await bo.get("tab-together").click();
+    await bo.get("leave").click();
     await ada.page.locator('[data-testid=person][data-user="Bo"]').waitFor({ state: "detached" });
     await file(ada, "docs/plan.md").getByText("free").waitFor();
     await ada.picture("together-alone");
   });
 });
+
+for (const transport of ["websocket", "polling"]) {
+  test(`a person whose tab is closed is gone at once, over ${transport}`, async () => {
+    const [stays, goes] = [await person("Gus"), await person("Hana")];
+    await connect(stays);
+    await joinProject(stays);
+    await connect(goes, transport);
+    await joinProject(goes);
+    await stays.seen("person", "Hana");
+    await goes.page.close();
+    await stays.page.locator('[data-testid=person][data-user="Hana"]').waitFor({ state: "detached", timeout: 10_000 });
+  });
+}
 
 test("a visitor speaks at the gate until the session is complete", async () => {
   const visitor = await person("Dana");
@@ -181,6 +201,8 @@ test("the agent stream refuses without a token and admits with the demo one", as
   await viewer.seen("agents-state", "Connected as Fay");
   await viewer.get("follow").click();
   await viewer.get("agent-log").getByText("Following workflow demo").waitFor();
+  await emitAsShown(viewer);
+  await viewer.get("agent-log").getByText("Looking at the request").waitFor();
   await viewer.picture("agents-dark");
   await viewer.page.setViewportSize({ width: 1440, height: 900 });
   await viewer.get("tab-together").click();
@@ -189,6 +211,35 @@ test("the agent stream refuses without a token and admits with the demo one", as
   await viewer.get("tab-agents").click();
   await viewer.get("unfollow").click();
   await logged(viewer, "workflow:unsubscribe", "[data-ack=ok]");
+});
+
+/** Sends what the page tells a person to send from a terminal. */
+async function emitAsShown(who) {
+  const command = await who.page.locator("#howto-emit").textContent();
+  const body = /-d '(.*)'/s.exec(command)[1];
+  const headers = { authorization: `Bearer ${KEY}`, "content-type": "application/json" };
+  const answer = await fetch(`${gateway.internal}/v1/emit`, { method: "POST", headers, body });
+  assert.equal(answer.status, 200, await answer.text());
+}
+
+test("where no demo tokens are given out, a person pastes one", async () => {
+  const strict = await startGateway({ GATEWAY_JWT_SECRET: SECRET });
+  try {
+    const viewer = await person("June", { origin: strict.origin });
+    await connect(viewer);
+    await viewer.get("tab-agents").click();
+    await viewer.get("agents-connect").click();
+    await viewer.seen("notice", "gives out no demo tokens");
+    await viewer.get("agents-token").fill("not a token");
+    await viewer.get("agents-connect").click();
+    await viewer.seen("agents-state", "Refused: Invalid or expired token");
+    const token = execFileSync(binary(), ["token", "--sub", "June"], { env: { ...process.env, GATEWAY_JWT_SECRET: SECRET }, encoding: "utf8" });
+    await viewer.get("agents-token").fill(token.trim());
+    await viewer.get("agents-connect").click();
+    await viewer.seen("agents-state", "Connected as June");
+  } finally {
+    await strict.stop();
+  }
 });
 
 test("the page fits a phone, in light and in dark", async () => {

@@ -53,10 +53,13 @@ def test_coding_assistant(gateway, peer):
 
 
 def test_agent_stream(gateway, peer):
-    for bad, message in ((None, "Authentication required"), ("rubbish", "Invalid or expired token")):
-        with pytest.raises(socketio.exceptions.ConnectionError) as refused:
-            peer("/agents", bad, wait_timeout=5)
-        assert message in str(refused.value)
+    for auth, message in ((None, "Authentication required"), ({"token": "rubbish"}, "Invalid or expired token")):
+        client, told = socketio.Client(reconnection=False), []
+        client.on("connect_error", told.append, namespace="/agents")
+        with pytest.raises(socketio.exceptions.ConnectionError):
+            client.connect(gateway.url, namespaces=["/agents"], auth=auth, wait_timeout=5)
+        assert told == [{"message": message}]
+        client.disconnect()
     a, b = peer("/agents", token("ann")), peer("/agents", token("bob"), socketio_path="ws/socket.io")
     assert_ok(a.call("workflow:subscribe", {"workflowId": "w"}), "workflow:subscribe")
     gateway.emit("/agents", "agent:thought", {"workflow_id": "w", "data": {"content": "hm"}}, {"rooms": ["workflow:w"]})

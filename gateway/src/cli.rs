@@ -140,7 +140,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Token(token) => token.print(),
         Command::CheckConfig { file } => {
             let config = config::load(&source(Some(file)))?;
-            mount::mounts(&config)?;
+            gateway::gateway::check(&config)?;
             say("the configuration is good")
         }
         Command::DefaultConfig { markdown: true } => say(config::markdown().trim_end()),

@@ -165,6 +165,12 @@ impl Application for Door {
         core.metrics.connect("accepted");
         core.metrics.sessions(1);
         mount.sessions.insert(session.clone());
+        // Whoever is told of the connection may send to it, from the moment that it is told itself.
+        let wire = core.fanout.wire();
+        wire.join(namespace, &session.sid, &session.sid);
+        if let Some(user) = &session.identity().user {
+            wire.join(namespace, &session.sid, &user_room(&user.id));
+        }
         core.expiries.at(SystemTime::now() + BEGIN, Due::Begun, namespace, &session.sid);
         tracing::debug!(sid = %session.sid, namespace, ip = %session.ip, "connected");
         Ok(session)
@@ -173,10 +179,6 @@ impl Application for Door {
     fn connected(&self, session: &Arc<Session>) {
         if !session.open() {
             return;
-        }
-        if let Some(user) = &session.identity().user {
-            let namespace = &session.mount.namespace;
-            self.0.fanout.wire().join(namespace, &session.sid, &user_room(&user.id));
         }
         let (core, begun) = (self.0.clone(), session.clone());
         session.line.open(&self.0.tasks, async move { action::on_connect(&core, &begun).await });

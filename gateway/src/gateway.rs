@@ -97,6 +97,22 @@ pub fn trial_auth(config: &Config) -> Option<AuthConfig> {
     Some(AuthConfig { jwt_secret: Some(Secret::new(TRIAL_SECRET)), ..config.auth.clone() })
 }
 
+/// Checks a configuration as starting with it would, without listening or connecting.
+///
+/// # Errors
+/// [`StartError`], naming the key.
+pub fn check(config: &Config) -> Result<(), StartError> {
+    let mounts = mount::mounts(config)?;
+    let metrics = Metrics::new(&event_names(&mounts))?;
+    let auth = trial_auth(config);
+    let auth = auth.as_ref().unwrap_or(&config.auth);
+    Verifier::new(auth, &metrics.registry, Tasks::default().tracker().clone())?;
+    let state: SharedState = Arc::new(MemoryState::new("check"));
+    let scripts: Arc<dyn DemoScript> = Arc::new(Demo::new(scripts(config, &mounts)?));
+    Upstreams::new(&config.upstream, &config.redis.prefix, &state, &scripts, &metrics.registry)?;
+    Ok(())
+}
+
 impl Gateway {
     /// Builds every room and listens.
     ///
@@ -188,6 +204,11 @@ impl Gateway {
             demo: config.mount.is_empty(),
             trial: trial.is_some(),
         })
+    }
+
+    /// What the rooms share.
+    pub const fn core(&self) -> &Arc<Core> {
+        &self.core
     }
 
     /// Where the public listener is.

@@ -171,6 +171,8 @@ impl Metrics {
             "Connections that ended, by reason",
             &["reason"],
         )?;
+        // Shown from the start: an absence is not a zero.
+        disconnects.with_label_values(&["slow_consumer"]);
         let refusals =
             counters("gateway_refusals_total", "Events that were refused, by code", &["code"])?;
         let handled = counters(

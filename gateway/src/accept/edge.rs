@@ -131,6 +131,7 @@ impl Edge {
             let host = headers
                 .get(header::HOST)
                 .and_then(|value| value.to_str().ok())
+                .filter(|host| !host.is_empty())
                 .or_else(|| uri.authority().map(http::uri::Authority::as_str))
                 .map(without_port);
             let known =
@@ -236,10 +237,15 @@ impl Edge {
             engine.carried_by(connection.control.clone());
             return self.0.service.answer(request).await;
         }
-        tokio::select! {
+        let poll = (request.method() == Method::GET).then(|| engine.poll());
+        let response = tokio::select! {
             response = self.0.service.answer(request) => response,
             () = engine.until_cut() => unknown(),
+        };
+        if let Some(poll) = poll {
+            poll.answered();
         }
+        response
     }
 
     /// A request that begins a session.

@@ -30,7 +30,17 @@ pub struct Engine {
     stream: Mutex<Option<Arc<Control>>>,
     cut: AtomicBool,
     cutting: Notify,
+    losses: Mutex<Vec<Loss>>,
     all: Arc<Shared>,
+}
+
+/// What is done when a polling client is lost.
+struct Loss(Box<dyn FnOnce() + Send>);
+
+impl std::fmt::Debug for Loss {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Loss")
+    }
 }
 
 impl Engine {
@@ -54,6 +64,31 @@ impl Engine {
             control.cut();
         }
         self.cutting.notify_waiters();
+        if !self.has_stream() {
+            // The library would wait for the client's next sign of life.
+            let losses = std::mem::take(&mut *self.losses.lock());
+            losses.into_iter().for_each(|Loss(lost)| lost());
+        }
+    }
+
+    /// What is to be done when the client is lost while it polls: a WebSocket tells by itself.
+    pub fn when_lost(&self, lost: impl FnOnce() + Send + 'static) {
+        self.losses.lock().push(Loss(Box::new(lost)));
+    }
+
+    /// A poll is in flight until the guard is told that it was answered. A client that takes its poll
+    /// back is gone.
+    pub fn poll(self: &Arc<Self>) -> Poll {
+        Poll { engine: self.clone(), answered: false }
+    }
+
+    /// Cuts a client that does not read what it is sent, and counts it.
+    pub fn cut_if_stalled(&self) {
+        let stalled = self.stream.lock().as_ref().is_some_and(|control| control.is_stalled());
+        if stalled && !self.is_cut() {
+            self.all.metrics.slow_consumer();
+            self.cut();
+        }
     }
 
     /// Whether it was cut.
@@ -66,6 +101,28 @@ impl Engine {
         let notified = self.cutting.notified();
         if !self.is_cut() {
             notified.await;
+        }
+    }
+}
+
+/// A poll in flight.
+#[derive(Debug)]
+pub struct Poll {
+    engine: Arc<Engine>,
+    answered: bool,
+}
+
+impl Poll {
+    /// It was answered.
+    pub fn answered(mut self) {
+        self.answered = true;
+    }
+}
+
+impl Drop for Poll {
+    fn drop(&mut self) {
+        if !self.answered && !self.engine.has_stream() {
+            self.engine.cut();
         }
     }
 }
@@ -153,6 +210,7 @@ impl Engines {
             stream: Mutex::new(None),
             cut: AtomicBool::new(false),
             cutting: Notify::new(),
+            losses: Mutex::default(),
             all: self.0.clone(),
         }))
     }

@@ -37,6 +37,7 @@ const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
 pub struct Control {
     cut: AtomicBool,
     begun: AtomicBool,
+    stalled: AtomicBool,
     reader: AtomicWaker,
     writer: AtomicWaker,
 }
@@ -52,6 +53,11 @@ impl Control {
     /// A first request came.
     pub fn begin(&self) {
         self.begun.store(true, Ordering::Release);
+    }
+
+    /// Whether what was written last is still waiting for the peer to read.
+    pub fn is_stalled(&self) -> bool {
+        self.stalled.load(Ordering::Acquire)
     }
 
     fn is_cut(&self) -> bool {
@@ -140,9 +146,12 @@ impl Stream {
         result: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
         if result.is_ready() {
-            self.stalled = None;
+            if self.stalled.take().is_some() {
+                self.control.stalled.store(false, Ordering::Release);
+            }
             return result;
         }
+        self.control.stalled.store(true, Ordering::Release);
         let stall = self.stall;
         let sleep = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(stall)));
         if sleep.as_mut().poll(context).is_pending() {

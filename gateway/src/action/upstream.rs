@@ -7,7 +7,7 @@ use crate::{
     contract::UpstreamStep,
     refusal::{Code, Refusal},
     upstream::{Answer, AnswerError, Answers, Call, Caller, Failure},
-    wire::{Target, lift_binary, lower_binary},
+    wire::{NotBase64, Target, lift_binary, lower_binary},
 };
 
 /// Asks an application and does what it answers. The events behind in the connection's line do not
@@ -121,6 +121,11 @@ fn refusal(failure: &Failure) -> Refusal {
     Refusal::by_application(failure.code(), failure.message())
 }
 
+fn not_binary(error: NotBase64) -> Refusal {
+    tracing::warn!(%error, "an upstream answered what cannot be read");
+    Refusal::new(Code::Unavailable, "the service behind is not available")
+}
+
 /// Does what one part of an answer says, in the order of its keys' description.
 async fn apply(
     flow: &mut Flow,
@@ -131,7 +136,8 @@ async fn apply(
     let (core, session) = (flow.core.clone(), flow.session.clone());
     for emit in answer.emit {
         let mut binaries = Vec::new();
-        let args = emit.args.into_iter().map(|arg| lift_binary(arg, &mut binaries)).collect();
+        let args = emit.args.into_iter().map(|arg| lift_binary(arg, &mut binaries));
+        let args = args.collect::<Result<_, _>>().map_err(not_binary)?;
         let target = emit.to.as_ref().map_or_else(|| Target::one(&session.sid), resolve);
         core.fanout.send_out(&session.mount, &target, &emit.event, args, &binaries, false).map_err(
             |broken| {
@@ -151,11 +157,12 @@ async fn apply(
     }
     flow.disconnect |= answer.disconnect;
     if let Some(ack) = answer.ack {
-        let ack = lift_binary(ack, flow.binaries_mut());
+        let ack = lift_binary(ack, flow.binaries_mut()).map_err(not_binary)?;
         flow.set_ack(ack);
     }
     if let Some(result) = answer.result {
-        let result = lift_binary(Value::Object(Map::from_iter(result)), flow.binaries_mut());
+        let result = Value::Object(Map::from_iter(result));
+        let result = lift_binary(result, flow.binaries_mut()).map_err(not_binary)?;
         flow.bind("result", result);
         inner(flow, &step.on_result).await?;
     }

@@ -7,6 +7,10 @@ use serde_json::Value;
 use super::ApiError;
 use crate::wire::{Target, user_room};
 
+/// Names by which the official clients tell of their own affairs.
+const RESERVED: [&str; 6] =
+    ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"];
+
 fn root() -> String {
     "/".to_owned()
 }
@@ -72,6 +76,9 @@ impl Emit {
     pub(super) fn arguments(&mut self) -> Result<Vec<Value>, ApiError> {
         if self.event.is_empty() {
             return Err(ApiError::bad("event: a name is needed"));
+        }
+        if RESERVED.contains(&self.event.as_str()) {
+            return Err(ApiError::bad(format!("event: {} is reserved by the clients", self.event)));
         }
         match (self.data.take(), self.args.take()) {
             (Some(_), Some(_)) => Err(ApiError::bad("data, args: one of them, not both")),

@@ -3,12 +3,11 @@
 use std::{collections::HashSet, sync::Arc};
 
 use axum::extract::State;
-use serde_json::{Value, json};
 
 use super::{
     Api, ApiError, Json,
+    answers::{Done, Outcome, Results},
     bodies::{Batch, Command, Disconnect, Emit, Release, Rooms},
-    ok,
 };
 use crate::{
     action::{self, Chooser},
@@ -20,7 +19,7 @@ use crate::{
 /// Commands of a batch at most.
 const COMMANDS: usize = 1000;
 
-type Answer = Result<axum::Json<Value>, ApiError>;
+type Answer = Result<axum::Json<Done>, ApiError>;
 
 impl Api {
     /// The mounting of a namespace, or 404.
@@ -36,11 +35,15 @@ impl Api {
         sids.iter().filter_map(|sid| mount.sessions.find(sid)).collect()
     }
 
-    fn do_emit(&self, mut body: Emit) -> Result<Value, ApiError> {
+    fn do_emit(&self, mut body: Emit) -> Result<Done, ApiError> {
         let mount = self.mount(&body.namespace)?;
         let mut binaries = Vec::new();
         let args = body.arguments()?;
-        let args = args.into_iter().map(|arg| lift_binary(arg, &mut binaries)).collect();
+        let args = args
+            .into_iter()
+            .map(|arg| lift_binary(arg, &mut binaries))
+            .collect::<Result<_, _>>()
+            .map_err(|error| ApiError::bad(error.to_string()))?;
         let target = body.to.target();
         self.core
             .fanout
@@ -49,20 +52,20 @@ impl Api {
                 tracing::warn!(%broken, "an emit was refused");
                 ApiError::bad(broken.to_string())
             })?;
-        Ok(ok())
+        Ok(Done::OK)
     }
 
-    async fn do_join(&self, body: Rooms) -> Result<Value, ApiError> {
+    async fn do_join(&self, body: Rooms) -> Result<Done, ApiError> {
         let mount = self.mount(&body.namespace)?;
         for session in self.sessions(mount, &body.to.target()) {
             for room in &body.rooms {
                 action::join(&self.core, &session, room, Chooser::Application).await?;
             }
         }
-        Ok(ok())
+        Ok(Done::OK)
     }
 
-    async fn do_leave(&self, body: Rooms) -> Result<Value, ApiError> {
+    async fn do_leave(&self, body: Rooms) -> Result<Done, ApiError> {
         let mount = self.mount(&body.namespace)?;
         for session in self.sessions(mount, &body.to.target()) {
             for room in &body.rooms {
@@ -71,10 +74,10 @@ impl Api {
                 }
             }
         }
-        Ok(ok())
+        Ok(Done::OK)
     }
 
-    fn do_disconnect(&self, body: &Disconnect) -> Result<Value, ApiError> {
+    fn do_disconnect(&self, body: &Disconnect) -> Result<Done, ApiError> {
         let mount = self.mount(&body.namespace)?;
         for session in self.sessions(mount, &body.to.target()) {
             if body.close {
@@ -83,10 +86,10 @@ impl Api {
                 session.peer.leave();
             }
         }
-        Ok(ok())
+        Ok(Done::OK)
     }
 
-    async fn command(&self, command: Command) -> Result<Value, ApiError> {
+    async fn command(&self, command: Command) -> Result<Done, ApiError> {
         match command {
             Command::Emit(body) => self.do_emit(body),
             Command::Join(body) => self.do_join(body).await,
@@ -112,22 +115,28 @@ pub(super) async fn disconnect(State(api): State<Api>, Json(body): Json<Disconne
     api.do_disconnect(&body).map(axum::Json)
 }
 
-pub(super) async fn batch(State(api): State<Api>, Json(body): Json<Batch>) -> Answer {
+pub(super) async fn batch(
+    State(api): State<Api>,
+    Json(body): Json<Batch>,
+) -> Result<axum::Json<Results>, ApiError> {
     if body.commands.len() > COMMANDS {
         let text = format!("commands: at most {COMMANDS}");
         return Err(ApiError::new(http::StatusCode::PAYLOAD_TOO_LARGE, "TOO_LARGE", text));
     }
     let mut results = Vec::with_capacity(body.commands.len());
     for command in body.commands {
-        results.push(api.command(command).await.unwrap_or_else(|error| error.to_value()));
+        results.push(match api.command(command).await {
+            Ok(done) => Outcome::Done(done),
+            Err(error) => Outcome::Refused(error.to_answer()),
+        });
     }
-    Ok(axum::Json(json!({"ok": true, "results": results})))
+    Ok(axum::Json(Results { ok: true, results }))
 }
 
 pub(super) async fn release(State(api): State<Api>, Json(body): Json<Release>) -> Answer {
     let mount = api.mount(&body.namespace)?;
     if action::free(&api.core, mount, &body.name).await? {
-        return Ok(axum::Json(ok()));
+        return Ok(axum::Json(Done::OK));
     }
     Err(ApiError::not_found("there is no such lock"))
 }

@@ -2,8 +2,8 @@
 
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
-use serde_json::json;
 
+use super::answers::{Refused, Why};
 use crate::refusal::{Code, Refusal};
 
 /// A refused call.
@@ -30,9 +30,10 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, Code::NotFound.as_str(), message)
     }
 
-    /// As a value of a batch's results.
-    pub fn to_value(&self) -> serde_json::Value {
-        json!({"ok": false, "error": {"code": self.code, "message": self.message}})
+    /// As its body, or one of a batch's results.
+    pub(super) fn to_answer(&self) -> Refused {
+        let error = Why { code: self.code.to_owned(), message: self.message.clone() };
+        Refused { ok: false, error }
     }
 }
 
@@ -59,6 +60,6 @@ impl From<adapter::StateError> for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        (self.status, axum::Json(self.to_value())).into_response()
+        (self.status, axum::Json(self.to_answer())).into_response()
     }
 }

@@ -5,12 +5,19 @@ use std::{collections::BTreeMap, sync::Arc};
 use adapter::{Kind, Place};
 use axum::extract::{Path, Query, State};
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
-use super::{Api, ApiError, calls::distinct};
-use crate::{clock, session::Session, wire::Target};
+use super::{
+    Api, ApiError,
+    answers::{
+        Connection, Connections, Known, Member, Members, Namespace, Presence, Present, RoomCount,
+        RoomList, Stats, User,
+    },
+    calls::distinct,
+};
+use crate::{clock, mount::Mounted, session::Session, wire::Target};
 
-type Answer = Result<axum::Json<Value>, ApiError>;
+type Answer<T> = Result<axum::Json<T>, ApiError>;
 
 /// Rooms of one answer, where no limit is asked for.
 const ROOMS: usize = 1000;
@@ -51,7 +58,7 @@ impl<T: serde::de::DeserializeOwned, S: Sync> axum::extract::FromRequestParts<S>
 }
 
 /// `GET /v1/rooms`.
-pub(super) async fn rooms(State(api): State<Api>, Asked(query): Asked<RoomsQuery>) -> Answer {
+pub(super) async fn rooms(State(api): State<Api>, Asked(query): Asked<RoomsQuery>) -> Answer<RoomList> {
     let mount = api.mount(&query.namespace)?;
     let limit = query.limit.unwrap_or(ROOMS).clamp(1, ROOMS);
     let mut counts: BTreeMap<String, u64> = BTreeMap::new();
@@ -64,14 +71,9 @@ pub(super) async fn rooms(State(api): State<Api>, Asked(query): Asked<RoomsQuery
     let mut later = counts.into_iter().filter(|(room, _)| *room > after);
     let page: Vec<(String, u64)> = later.by_ref().take(limit).collect();
     let more = later.next().is_some();
-    let mut answer = Map::new();
-    if more && let Some((last, _)) = page.last() {
-        answer.insert("cursor".to_owned(), Value::from(last.as_str()));
-    }
-    let list: Vec<Value> =
-        page.iter().map(|(room, count)| json!({"room": room, "connections": count})).collect();
-    answer.insert("rooms".to_owned(), Value::from(list));
-    Ok(axum::Json(Value::Object(answer)))
+    let cursor = page.last().filter(|_| more).map(|(last, _)| last.clone());
+    let rooms = page.into_iter().map(|(room, connections)| RoomCount { room, connections });
+    Ok(axum::Json(RoomList { rooms: rooms.collect(), cursor }))
 }
 
 /// `GET /v1/rooms/{room}/members`.
@@ -79,15 +81,16 @@ pub(super) async fn members(
     State(api): State<Api>,
     Path(room): Path<String>,
     Asked(query): Asked<InNamespace>,
-) -> Answer {
+) -> Answer<Members> {
     let mount = api.mount(&query.namespace)?;
     let sessions = api.sessions(mount, &Target::room(room));
     let pod = api.core.state.pod();
-    let members: Vec<Value> = sessions
-        .iter()
-        .map(|session| json!({"sid": session.sid, "user": session.user_value(), "pod": pod}))
-        .collect();
-    Ok(axum::Json(json!({"members": members})))
+    let members = sessions.iter().map(|session| Member {
+        sid: session.sid.to_string(),
+        user: session.identity().user.as_ref().map(User::from),
+        pod: pod.to_owned(),
+    });
+    Ok(axum::Json(Members { members: members.collect() }))
 }
 
 /// `GET /v1/presence/{room}`.
@@ -95,7 +98,7 @@ pub(super) async fn presence(
     State(api): State<Api>,
     Path(room): Path<String>,
     Asked(query): Asked<InNamespace>,
-) -> Answer {
+) -> Answer<Presence> {
     let mount = api.mount(&query.namespace)?;
     let place =
         |kind, key: &str| Place { namespace: mount.namespace.clone(), kind, key: key.to_owned() };
@@ -115,84 +118,73 @@ pub(super) async fn presence(
         let id = hold.data.pointer("/actor/id").and_then(Value::as_str).unwrap_or(&hold.sid);
         count(id.to_owned());
     }
-    let mut answer = Vec::with_capacity(users.len());
+    let mut present = Vec::with_capacity(users.len());
     for (id, connections) in users {
         let statuses = api.core.state.holds(&place(Kind::Status, &id)).await?;
         // What was said last, by whichever connection.
         let latest = statuses.iter().max_by_key(|hold| hold.data["at"].as_u64());
         let latest = latest.map(|hold| &hold.data["status"]);
-        let mut user = json!({"id": id, "status": "online", "connections": connections});
-        if let (Value::Object(user), Some(Value::Object(latest))) = (&mut user, latest) {
-            for key in ["status", "activity"] {
-                if let Some(value) = latest.get(key) {
-                    user.insert(key.to_owned(), value.clone());
-                }
-            }
-        }
-        answer.push(user);
+        let said = |key: &str| latest.and_then(|status| status.get(key)).cloned();
+        present.push(Present {
+            id,
+            status: said("status").unwrap_or_else(|| Value::from("online")),
+            activity: said("activity"),
+            connections,
+        });
     }
-    Ok(axum::Json(json!({"users": answer})))
-}
-
-fn connection_value(session: &Session, pod: &str) -> Value {
-    json!({
-        "sid": session.sid,
-        "namespace": session.mount.namespace,
-        "pod": pod,
-        "rooms": session.rooms(),
-        "since": clock::rfc3339(session.since),
-    })
+    Ok(axum::Json(Presence { users: present }))
 }
 
 /// `GET /v1/users/{id}/connections`.
-pub(super) async fn user(State(api): State<Api>, Path(id): Path<String>) -> Answer {
+pub(super) async fn user(State(api): State<Api>, Path(id): Path<String>) -> Answer<Connections> {
     let pod = api.core.state.pod();
-    let connections: Vec<Value> = api
-        .core
-        .mounts
-        .iter()
-        .flat_map(|mount| api.core.sessions_of(mount, &id))
-        .map(|session| connection_value(&session, pod))
-        .collect();
-    Ok(axum::Json(json!({"connections": connections})))
+    let sessions = api.core.mounts.iter().flat_map(|mount| api.core.sessions_of(mount, &id));
+    let connections = sessions.map(|session| Connection {
+        sid: session.sid.to_string(),
+        namespace: session.mount.namespace.clone(),
+        pod: pod.to_owned(),
+        rooms: session.rooms(),
+        since: clock::rfc3339(session.since),
+    });
+    Ok(axum::Json(Connections { connections: connections.collect() }))
 }
 
 /// `GET /v1/connections/{sid}`.
-pub(super) async fn connection(State(api): State<Api>, Path(sid): Path<String>) -> Answer {
+pub(super) async fn connection(State(api): State<Api>, Path(sid): Path<String>) -> Answer<Known> {
     let session = api.core.mounts.iter().find_map(|mount| mount.sessions.find(&sid));
     let session = session.ok_or_else(|| ApiError::not_found("there is no such connection"))?;
-    let mut value = connection_value(&session, api.core.state.pod());
-    if let Value::Object(map) = &mut value {
-        map.insert("user".to_owned(), session.user_value());
-        map.insert("roles".to_owned(), json!(session.identity().roles));
-    }
-    Ok(axum::Json(value))
+    let identity = session.identity();
+    Ok(axum::Json(Known {
+        sid,
+        namespace: session.mount.namespace.clone(),
+        user: identity.user.as_ref().map(User::from),
+        roles: identity.roles.clone(),
+        rooms: session.rooms(),
+        pod: api.core.state.pod().to_owned(),
+        since: clock::rfc3339(session.since),
+    }))
 }
 
 /// `GET /v1/stats`.
-pub(super) async fn stats(State(api): State<Api>) -> Answer {
-    let sessions: Vec<Arc<Session>> =
-        api.core.mounts.iter().flat_map(|mount| mount.sessions.all()).collect();
-    let users =
-        sessions.iter().filter_map(|s| s.identity().user.as_ref().map(|user| user.id.clone()));
-    let rooms = sessions
-        .iter()
-        .flat_map(|s| s.rooms().into_iter().map(|room| (s.mount.namespace.clone(), room)));
-    let numbers = numbers(&sessions);
-    let namespaces: Map<String, Value> = api
-        .core
-        .mounts
-        .iter()
-        .map(|mount| (mount.namespace.clone(), json!({"connections": mount.sessions.count().0})))
-        .collect();
-    Ok(axum::Json(json!({
-        "pods": 1,
-        "connections": numbers.0,
-        "authenticated": numbers.1,
-        "users": distinct(users),
-        "rooms": distinct(rooms),
-        "namespaces": namespaces,
-    })))
+pub(super) async fn stats(State(api): State<Api>) -> Answer<Stats> {
+    let mounts = &api.core.mounts;
+    let sessions: Vec<Arc<Session>> = mounts.iter().flat_map(|mount| mount.sessions.all()).collect();
+    let users = sessions.iter().filter_map(|session| session.identity().user.as_ref().map(|user| user.id.clone()));
+    let rooms = sessions.iter().flat_map(|session| {
+        session.rooms().into_iter().map(|room| (session.mount.namespace.clone(), room))
+    });
+    let (connections, authenticated) = numbers(&sessions);
+    let of = |mount: &Arc<Mounted>| {
+        (mount.namespace.clone(), Namespace { connections: mount.sessions.count().0 })
+    };
+    Ok(axum::Json(Stats {
+        pods: 1,
+        connections,
+        authenticated,
+        users: distinct(users),
+        rooms: distinct(rooms),
+        namespaces: mounts.iter().map(of).collect(),
+    }))
 }
 
 /// Connections, and those of them that have a user; one that is in several namespaces counts once.

@@ -4,6 +4,7 @@
 //! read strictly: an unknown key is named. It never serves anything without the key, and nothing of it
 //! is on the public listener.
 
+mod answers;
 mod bodies;
 mod calls;
 mod document;
@@ -24,7 +25,6 @@ use axum::{
 };
 use http::{StatusCode, header};
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 
 pub use document::openapi;
 pub use error::ApiError;
@@ -75,11 +75,10 @@ impl Api {
                     "this path does not know this method",
                 )
             })
-            .fallback(async || ApiError::not_found("no such path"))
             .layer(middleware::from_fn_with_state(self.clone(), idempotency::once))
             .layer(middleware::from_fn_with_state(self.clone(), guard))
             .with_state(self);
-        guarded
+        guarded.fallback(async || ApiError::not_found("no such path"))
     }
 }
 
@@ -130,6 +129,10 @@ async fn body(body: Body) -> Result<Bytes, ApiError> {
 
 /// Reads a body; what is wrong is named by its path.
 fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    // A struct would be filled from a list as well, in the order of its fields.
+    if bytes.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
+        return Err(ApiError::bad("the body must be a JSON object"));
+    }
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path = error.path().to_string();
@@ -138,11 +141,6 @@ fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     })?;
     deserializer.end().map_err(|error| ApiError::bad(error.to_string()))?;
     Ok(value)
-}
-
-/// `{"ok": true}`.
-fn ok() -> Value {
-    serde_json::json!({"ok": true})
 }
 
 #[cfg(test)]

@@ -5,20 +5,26 @@ use std::time::{Duration, SystemTime};
 use axum::extract::{Path, State};
 use serde_json::{Value, json};
 
-use super::{Api, ApiError, Json, bodies, ok};
+use super::{
+    Api, ApiError, Json,
+    answers::{Done, LoginSession},
+    bodies,
+};
 use crate::{action::SESSIONS, clock};
 
-type Answer = Result<axum::Json<Value>, ApiError>;
+type Answer = Result<axum::Json<LoginSession>, ApiError>;
 
 /// A login session lasts a year at most.
 const LONGEST: u64 = 366 * 24 * 3600;
 
-fn answer(id: &str, document: Value) -> axum::Json<Value> {
-    let mut session = json!({"id": id});
-    if let (Value::Object(session), Value::Object(document)) = (&mut session, document) {
-        session.extend(document);
-    }
-    axum::Json(session)
+fn answer(id: String, document: &Value) -> axum::Json<LoginSession> {
+    let text = |key: &str| document[key].as_str().unwrap_or_default().to_owned();
+    axum::Json(LoginSession {
+        id,
+        user: document["user"].clone(),
+        ttl_s: document["ttl_s"].as_u64().unwrap_or_default(),
+        expires_at: text("expires_at"),
+    })
 }
 
 /// `PUT /v1/sessions/{id}`.
@@ -40,21 +46,24 @@ pub(super) async fn write(
         "expires_at": clock::rfc3339(SystemTime::now() + ttl),
     });
     api.core.state.write(SESSIONS, &id, document.clone(), ttl).await?;
-    Ok(answer(&id, document))
+    Ok(answer(id, &document))
 }
 
 /// `GET /v1/sessions/{id}`.
 pub(super) async fn read(State(api): State<Api>, Path(id): Path<String>) -> Answer {
     let document = api.core.state.read(SESSIONS, &id).await?;
     document
-        .map(|document| answer(&id, document))
+        .map(|document| answer(id, &document))
         .ok_or_else(|| ApiError::not_found("there is no such session"))
 }
 
 /// `DELETE /v1/sessions/{id}`.
-pub(super) async fn remove(State(api): State<Api>, Path(id): Path<String>) -> Answer {
+pub(super) async fn remove(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+) -> Result<axum::Json<Done>, ApiError> {
     if api.core.state.remove(SESSIONS, &id).await? {
-        return Ok(axum::Json(ok()));
+        return Ok(axum::Json(Done::OK));
     }
     Err(ApiError::not_found("there is no such session"))
 }

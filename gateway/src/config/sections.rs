@@ -134,7 +134,7 @@ pub struct EngineConfig {
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub connect_timeout: Duration,
-    /// Packets that may wait for one connection.
+    /// Packets that may wait for one connection. One that is behind by more is cut off.
     pub outbox_packets: usize,
 }
 
@@ -146,7 +146,7 @@ impl Default for EngineConfig {
             write_timeout: Duration::from_secs(20),
             upgrade_timeout: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(45),
-            outbox_packets: 512,
+            outbox_packets: 4096,
         }
     }
 }

@@ -111,21 +111,33 @@ pub fn lower_binary(value: &Value, binaries: &[Bytes]) -> Value {
     }
 }
 
-/// `{"$binary": base64}` becomes a placeholder into `binaries`; text that is not base64 is left alone.
-pub fn lift_binary(value: Value, binaries: &mut Vec<Bytes>) -> Value {
+/// A `$binary` that is no base64.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("$binary: not base64")]
+pub struct NotBase64;
+
+/// `{"$binary": base64}` becomes a placeholder into `binaries`.
+///
+/// # Errors
+/// [`NotBase64`].
+pub fn lift_binary(value: Value, binaries: &mut Vec<Bytes>) -> Result<Value, NotBase64> {
     match value {
         Value::Object(map) => {
             if map.len() == 1
                 && let Some(Value::String(text)) = map.get(BINARY)
-                && let Ok(bytes) = BASE64_STANDARD.decode(text)
             {
+                let bytes = BASE64_STANDARD.decode(text).map_err(|_| NotBase64)?;
                 binaries.push(bytes.into());
-                return json!({"_placeholder": true, "num": binaries.len() - 1});
+                return Ok(json!({"_placeholder": true, "num": binaries.len() - 1}));
             }
-            Value::Object(map.into_iter().map(|(k, v)| (k, lift_binary(v, binaries))).collect())
+            let fields = map.into_iter().map(|(key, value)| Ok((key, lift_binary(value, binaries)?)));
+            fields.collect::<Result<_, _>>().map(Value::Object)
         }
-        Value::Array(list) => list.into_iter().map(|value| lift_binary(value, binaries)).collect(),
-        plain @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_)) => plain,
+        Value::Array(list) => {
+            let items = list.into_iter().map(|value| lift_binary(value, binaries));
+            items.collect::<Result<_, _>>().map(Value::Array)
+        }
+        plain @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_)) => Ok(plain),
     }
 }
 
@@ -171,7 +183,8 @@ mod tests {
         let lowered = lower_binary(&json!({"f": hole(0), "g": 1}), &binaries);
         assert_eq!(lowered, json!({"f": {"$binary": "AP8H"}, "g": 1}));
         let mut lifted = Vec::new();
-        assert_eq!(lift_binary(lowered, &mut lifted), json!({"f": hole(0), "g": 1}));
+        assert_eq!(lift_binary(lowered, &mut lifted), Ok(json!({"f": hole(0), "g": 1})));
+        assert_eq!(lift_binary(json!({"$binary": "%"}), &mut Vec::new()), Err(NotBase64));
         assert_eq!(lifted, binaries);
     }
 }

@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use serde_json::Value;
 
-pub use frame::{Frame, lift_binary, lower_binary, placeholders_are_good};
+pub use frame::{Frame, NotBase64, lift_binary, lower_binary, placeholders_are_good};
 pub use server::{Ack, Peer, SERVICE_PATH, Service, Wire, WireConfig};
 
 use crate::{accept::Engine, session::Session};

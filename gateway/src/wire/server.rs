@@ -134,12 +134,11 @@ impl Peer {
     /// Cuts the transport: the client reconnects, perhaps to another pod.
     pub fn cut(&self) {
         self.engine.cut();
-        if !self.engine.has_stream()
-            && let Some(socket) = self.socket.upgrade()
-        {
-            // A polling client learns of it at its next request; its rooms are free at once.
-            tokio::spawn(async move { socket.disconnect().ok() });
-        }
+    }
+
+    /// The means to acknowledge the event of this number; `None` where the connection is over.
+    pub fn ack(&self, id: i64) -> Option<Ack> {
+        self.socket.upgrade().map(|socket| Ack { socket, id })
     }
 
     /// The transport's name.
@@ -274,16 +273,12 @@ impl Wire {
     pub fn serve(&self, namespace: &str, application: &Arc<dyn Application>) {
         let (connect, admit, path) =
             (application.clone(), application.clone(), namespace.to_owned());
-        let fabrics = self.fabrics.clone();
         let connected = move |socket: SocketRef<Fabric>| {
-            let (application, fabrics) = (connect.clone(), fabrics.clone());
+            let application = connect.clone();
             async move {
-                let Some(session) = socket.extensions.get::<Arc<Session>>() else { return };
-                let fabric = fabrics.read().get(socket.ns()).cloned();
-                if let Some(fabric) = fabric {
-                    fabric.join(socket.id, &session.sid);
+                if let Some(session) = socket.extensions.get::<Arc<Session>>() {
+                    application.connected(&session);
                 }
-                application.connected(&session);
             }
         };
         let middleware = move |Shared(socket): Shared, TryData(auth): TryData<Value>| {
@@ -300,6 +295,19 @@ impl Wire {
     fn count(&self, missed: Missed) {
         self.metrics.sent(1);
         self.metrics.dropped(missed.full);
+    }
+
+    /// Cuts off those receivers of a target that took nothing of what was written to them: the library
+    /// does not say whose queue was full.
+    fn cut_stalled(&self, namespace: &str, target: &Target) {
+        let Some(space) = self.io.of(namespace) else { return };
+        for sid in self.members(namespace, target) {
+            let socket = sid.parse().ok().and_then(|id| space.get_socket(id));
+            let session = socket.and_then(|socket| socket.extensions.get::<Arc<Session>>());
+            if let Some(session) = session {
+                session.peer.engine.cut_if_stalled();
+            }
+        }
     }
 
     /// Sends a frame to this pod's members of the target.
@@ -319,6 +327,9 @@ impl Wire {
             Some(_) | None => fabric.send(target, frame, volatile),
         };
         self.count(missed);
+        if missed.full > 0 {
+            self.cut_stalled(namespace, target);
+        }
     }
 
     /// Whether this pod has a connection of this id in the namespace.
@@ -373,6 +384,12 @@ async fn let_in(
         peer: Peer { socket: Arc::downgrade(socket), engine: arrival.engine },
     };
     let session = application.admit(namespace, handshake).await.map_err(Rejected)?;
+    let lost = Arc::downgrade(socket);
+    session.peer.engine.when_lost(move || {
+        if let Some(socket) = lost.upgrade() {
+            tokio::spawn(async move { socket.disconnect().ok() });
+        }
+    });
     socket.extensions.insert(session.clone());
     socket.on_fallback(Dispatch { session: session.clone(), application: application.clone() });
     let application = application.clone();
