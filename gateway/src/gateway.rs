@@ -16,7 +16,7 @@ use tokio::{net::TcpListener, sync::Semaphore, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    accept::{Connection, Edge, EdgeConfig, Engines, Tcp},
+    accept::{Connection, Edge, EdgeConfig, Engines, Pace, Tcp},
     admin::Admin,
     api::Api,
     config::{Config, DrainConfig},
@@ -131,7 +131,7 @@ impl Gateway {
         let prefix = &config.redis.prefix;
         let upstreams =
             Upstreams::new(&config.upstream, prefix, &state, &scripts, &metrics.registry)?;
-        let (wire, service) = Wire::new(&wire_config(config), metrics.wire.clone());
+        let (wire, service) = Wire::new(&wire_config(config), metrics.wire.clone(), metrics.edge.clone());
         let core = Arc::new(Core {
             fanout: Fanout::new(wire.clone()),
             local_pace: MemoryState::new(pod),
@@ -170,7 +170,7 @@ impl Gateway {
             trial: trial.clone().filter(|_| config.mount.is_empty()),
         };
         let stall = config.engine.write_timeout.min(config.engine.ping_timeout);
-        let tcp = Tcp::new(public, stall, metrics.edge.clone());
+        let tcp = Tcp::new(public, stall, Pace::of(&config.limits), metrics.edge.clone());
         let service = routes.router().into_make_service_with_connect_info::<Connection>();
         tasks.serve(async move {
             if let Err(error) = axum::serve(tcp, service).await {
@@ -336,6 +336,7 @@ fn wire_config(config: &Config) -> WireConfig {
         connect_timeout: config.engine.connect_timeout,
         payload_bytes: usize::try_from(config.limits.payload_bytes).unwrap_or(usize::MAX),
         outbox_packets: config.engine.outbox_packets,
+        outbox_bytes: config.engine.outbox_bytes,
     }
 }
 

@@ -34,9 +34,20 @@ pub struct EdgeMetrics {
     refused: IntCounterVec,
     handshake: Histogram,
     disconnects: IntCounterVec,
+    stalled: IntGauge,
 }
 
 impl EdgeMetrics {
+    /// More or fewer connections whose peers do not read what is written.
+    pub fn stalled(&self, change: i64) {
+        self.stalled.add(change);
+    }
+
+    /// Whether any peer does not read.
+    pub fn any_stalled(&self) -> bool {
+        self.stalled.get() > 0
+    }
+
     /// More or fewer open Engine.IO sessions.
     pub fn connections(&self, change: i64) {
         self.connections.add(change);
@@ -50,6 +61,11 @@ impl EdgeMetrics {
     /// A handshake was answered.
     pub fn handshake(&self, took: Duration) {
         self.handshake.observe(took.as_secs_f64());
+    }
+
+    /// A peer that floods was cut off.
+    pub fn flood(&self) {
+        self.disconnects.with_label_values(&["flood"]).inc();
     }
 
     /// A peer that reads no more was cut off.
@@ -193,6 +209,10 @@ impl Metrics {
                     "Answering a handshake",
                 )?,
                 disconnects: disconnects.clone(),
+                stalled: gauge(
+                    "gateway_stalled_connections",
+                    "Connections whose peers do not read what is written",
+                )?,
             },
             wire: WireMetrics {
                 sent: counter(

@@ -80,7 +80,10 @@ impl Client {
                 Packet::Connected => return Ok(client),
                 Packet::Refused(why) => bail!("not let into {namespace}: {why}"),
                 Packet::Ended => bail!("the server ended the connection"),
-                Packet::Open | Packet::Ping | Packet::Ack(..) | Packet::Event(_)
+                Packet::Open
+                | Packet::Ping
+                | Packet::Ack(..)
+                | Packet::Event(_)
                 | Packet::Other => {}
             }
         }

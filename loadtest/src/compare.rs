@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// How long a run may take beyond what it was told to: starting, connecting, reporting.
-const SLACK: Duration = Duration::from_secs(60);
+const SLACK: Duration = Duration::from_mins(1);
 
 /// What is compared.
 #[derive(Clone, Debug)]

@@ -20,19 +20,29 @@ use crate::{
     echo::{Plan, Report},
 };
 
+const EXAMPLES: &str = "\
+A first look, at a gateway on its usual port (limits off, or they are what you measure):
+
+  GATEWAY__LIMITS__CONNECTION__EVENTS_PER_SECOND=0 gateway serve --contract toolbox
+  loadtest echo --target http://127.0.0.1:3001 --event ping
+
+What the gateway costs beyond the library below it, on two cores:
+
+  cargo build --release -p gateway -p loadtest
+  target/release/loadtest compare";
+
+const ECHO_EXAMPLES: &str = "\
+Examples:
+
+  loadtest echo --target http://127.0.0.1:3001 --event ping --server-pid $(pidof gateway)
+
+  loadtest echo --target http://127.0.0.1:3001 --event message \\
+    --payload '{\"type\":\"note\",\"channel\":\"c-{n}\"}' \\
+    --first subscribe --first-payload '{\"channel\":\"c-{n}\"}'";
+
 /// Puts load on a Socket.IO server and says what it cost.
-///
-/// A first look, with a gateway on its usual port (limits off, or they are what you measure):
-///
-///   GATEWAY__LIMITS__CONNECTION__EVENTS_PER_SECOND=0 gateway serve --contract toolbox
-///   loadtest echo --target http://127.0.0.1:3001 --event ping
-///
-/// What the gateway costs beyond the library below it, on two cores:
-///
-///   cargo build --release -p gateway -p loadtest
-///   target/release/loadtest compare
 #[derive(Debug, Parser)]
-#[command(version, verbatim_doc_comment)]
+#[command(version, after_long_help = EXAMPLES)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -50,13 +60,8 @@ enum Command {
 /// part alone, after the warm-up. An ack that is missing, doubled or does not say `"ok": true` fails
 /// the run. Where "driver cores" is near 1, this program was what was slow: give the server more to
 /// do, or believe only its CPU time per ack.
-///
-///   loadtest echo --target http://127.0.0.1:3001 --event ping --server-pid $(pidof gateway)
-///
-///   loadtest echo --target http://127.0.0.1:3001 --event message \
-///     --payload '{"type":"note","channel":"c-{n}"}' --first subscribe --first-payload '{"channel":"c-{n}"}'
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_long_help = ECHO_EXAMPLES)]
 struct Echo {
     /// The server, as http://host:port; a path such as /realtime/ where it is not /socket.io/.
     #[arg(long, value_name = "URL")]

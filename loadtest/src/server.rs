@@ -88,12 +88,10 @@ impl Server {
     /// Starts a program on a core and waits until it listens.
     pub(crate) async fn start(program: &Program, core: usize) -> Result<Self> {
         let name = program.name();
-        let mut child = program
-            .command(core)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .with_context(|| format!("starting {} with taskset", program.path().display()))?;
+        let mut command = program.command(core);
+        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
+        let mut child =
+            child.with_context(|| format!("starting {} with taskset", program.path().display()))?;
         let pid = child.id().ok_or_else(|| anyhow!("{name} ended at once"))?;
         let out = child.stdout.take().ok_or_else(|| anyhow!("{name} has no output"))?;
         let mut lines = BufReader::new(out).lines();

@@ -49,6 +49,7 @@ impl Engine {
         if self.is_cut() {
             control.cut();
         }
+        control.upgrade();
         *self.stream.lock() = Some(control);
     }
 
@@ -82,10 +83,13 @@ impl Engine {
         Poll { engine: self.clone(), answered: false }
     }
 
-    /// Cuts a client that does not read what it is sent, and counts it.
-    pub fn cut_if_stalled(&self) {
-        let stalled = self.stream.lock().as_ref().is_some_and(|control| control.is_stalled());
-        if stalled && !self.is_cut() {
+    /// More is queued for the client. One that does not read, and for which more than `most` bytes
+    /// wait, is cut off and counted.
+    pub fn queued(&self, bytes: usize, most: usize) {
+        let over = self.stream.lock().as_ref().is_some_and(|control| {
+            control.is_stalled() && control.behind(bytes) > most
+        });
+        if over && !self.is_cut() {
             self.all.metrics.slow_consumer();
             self.cut();
         }

@@ -6,10 +6,11 @@
 
 mod edge;
 mod engine;
+mod frames;
 mod query;
 mod seal;
 mod stream;
 
 pub use edge::{Edge, EdgeConfig};
 pub use engine::{Engine, Engines, Full};
-pub use stream::{Connection, Control, Tcp};
+pub use stream::{Connection, Control, Pace, Tcp};

@@ -10,10 +10,10 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use axum::{extract::connect_info::Connected, serve::IncomingStream};
@@ -24,7 +24,12 @@ use tokio::{
     time::Sleep,
 };
 
-use crate::metrics::EdgeMetrics;
+use super::frames::Heads;
+use crate::{
+    config::LimitsConfig,
+    metrics::EdgeMetrics,
+    session::{Bucket, Flood},
+};
 
 /// A peer has this long to send its first request.
 const FIRST_REQUEST: Duration = Duration::from_secs(10);
@@ -37,7 +42,9 @@ const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
 pub struct Control {
     cut: AtomicBool,
     begun: AtomicBool,
+    upgraded: AtomicBool,
     stalled: AtomicBool,
+    behind: AtomicUsize,
     reader: AtomicWaker,
     writer: AtomicWaker,
 }
@@ -55,9 +62,19 @@ impl Control {
         self.begun.store(true, Ordering::Release);
     }
 
+    /// What comes from now on are frames.
+    pub fn upgrade(&self) {
+        self.upgraded.store(true, Ordering::Release);
+    }
+
     /// Whether what was written last is still waiting for the peer to read.
     pub fn is_stalled(&self) -> bool {
         self.stalled.load(Ordering::Acquire)
+    }
+
+    /// More was queued for a peer that does not read; how much that is by now.
+    pub fn behind(&self, bytes: usize) -> usize {
+        self.behind.fetch_add(bytes, Ordering::AcqRel) + bytes
     }
 
     fn is_cut(&self) -> bool {
@@ -85,13 +102,52 @@ impl Connected<IncomingStream<'_, Tcp>> for Connection {
 pub struct Tcp {
     listener: TcpListener,
     stall: Duration,
+    pace: Pace,
     metrics: EdgeMetrics,
+}
+
+/// How many frames a connection may send.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// In the long run; 0: any number.
+    pub per_second: u32,
+    /// At once.
+    pub burst: u32,
+    /// A connection is cut after this many too many within 10 seconds; 0: never.
+    pub disconnect_after: u32,
+}
+
+/// Frames for each event that a connection may send: an event may have attachments, and is acked.
+const FRAMES: u32 = 4;
+
+impl Pace {
+    /// What goes with these limits on events.
+    pub const fn of(limits: &LimitsConfig) -> Self {
+        Self {
+            per_second: limits.connection.events_per_second.saturating_mul(FRAMES),
+            burst: limits.connection.burst.saturating_mul(FRAMES),
+            disconnect_after: limits.disconnect_after,
+        }
+    }
+}
+
+/// The frames of one WebSocket.
+#[derive(Debug)]
+struct Frames {
+    heads: Heads,
+    bucket: Bucket,
+    flood: Flood,
 }
 
 impl Tcp {
     /// Listens; a write may stall for `stall`.
-    pub const fn new(listener: TcpListener, stall: Duration, metrics: EdgeMetrics) -> Self {
-        Self { listener, stall, metrics }
+    pub const fn new(
+        listener: TcpListener,
+        stall: Duration,
+        pace: Pace,
+        metrics: EdgeMetrics,
+    ) -> Self {
+        Self { listener, stall, pace, metrics }
     }
 }
 
@@ -107,7 +163,7 @@ impl axum::serve::Listener for Tcp {
                     if let Err(error) = stream.set_nodelay(true) {
                         tracing::debug!(%error, "no TCP_NODELAY");
                     }
-                    return (Stream::new(stream, self.stall, self.metrics.clone()), addr);
+                    return (Stream::new(stream, self.stall, self.pace, self.metrics.clone()), addr);
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept");
@@ -130,13 +186,37 @@ pub struct Stream {
     stall: Duration,
     stalled: Option<Pin<Box<Sleep>>>,
     first: Option<Pin<Box<Sleep>>>,
+    pace: Pace,
+    frames: Option<Box<Frames>>,
     metrics: EdgeMetrics,
 }
 
 impl Stream {
-    fn new(inner: TcpStream, stall: Duration, metrics: EdgeMetrics) -> Self {
+    fn new(inner: TcpStream, stall: Duration, pace: Pace, metrics: EdgeMetrics) -> Self {
         let first = Some(Box::pin(tokio::time::sleep(FIRST_REQUEST)));
-        Self { inner, control: Arc::default(), stall, stalled: None, first, metrics }
+        let control = Arc::default();
+        Self { inner, control, stall, stalled: None, first, pace, frames: None, metrics }
+    }
+
+    /// Counts the frames of a WebSocket; one that floods is cut.
+    fn pace(&mut self, bytes: &[u8]) {
+        let Pace { per_second, burst, disconnect_after } = self.pace;
+        if per_second == 0 || bytes.is_empty() || !self.control.upgraded.load(Ordering::Acquire) {
+            return;
+        }
+        let now = Instant::now();
+        let frames = self.frames.get_or_insert_with(|| {
+            let bucket = Bucket::new(per_second, burst, now);
+            Box::new(Frames { heads: Heads::default(), bucket, flood: Flood::default() })
+        });
+        let count = frames.heads.count(bytes);
+        let flooding = (0..count).any(|_| {
+            frames.bucket.take(1, now).is_err() && frames.flood.count(disconnect_after, now)
+        });
+        if flooding {
+            self.metrics.flood();
+            self.control.cut();
+        }
     }
 
     /// What a write's result means for the stall: progress ends it, waiting begins or continues it.
@@ -146,12 +226,12 @@ impl Stream {
         result: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
         if result.is_ready() {
-            if self.stalled.take().is_some() {
-                self.control.stalled.store(false, Ordering::Release);
-            }
+            self.caught_up();
             return result;
         }
-        self.control.stalled.store(true, Ordering::Release);
+        if !self.control.stalled.swap(true, Ordering::AcqRel) {
+            self.metrics.stalled(1);
+        }
         let stall = self.stall;
         let sleep = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(stall)));
         if sleep.as_mut().poll(context).is_pending() {
@@ -162,12 +242,27 @@ impl Stream {
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer reads no more")))
     }
 
+    /// The peer reads again, or the stream is over.
+    fn caught_up(&mut self) {
+        self.stalled = None;
+        if self.control.stalled.swap(false, Ordering::AcqRel) {
+            self.control.behind.store(0, Ordering::Release);
+            self.metrics.stalled(-1);
+        }
+    }
+
     fn writable(&self, context: &Context<'_>) -> io::Result<()> {
         self.control.writer.register(context.waker());
         if self.control.is_cut() {
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
         Ok(())
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.caught_up();
     }
 }
 
@@ -181,7 +276,9 @@ impl AsyncRead for Stream {
         if self.control.is_cut() {
             return Poll::Ready(Ok(()));
         }
+        let before = buffer.filled().len();
         let result = Pin::new(&mut self.inner).poll_read(context, buffer);
+        self.pace(&buffer.filled()[before..]);
         let begun = self.control.begun.load(Ordering::Acquire);
         if let Some(first) = &mut self.first {
             if begun {

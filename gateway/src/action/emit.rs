@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde_json::{Map, Value};
 
-use super::{Flow, Stopped, Told};
+use super::{Flow, Stopped, Told, rooms};
 use crate::{
     contract::{Audience, Audiences, Emit, Refused, Relay, Scope, Template},
     core::Core,
@@ -22,8 +22,13 @@ pub(super) fn emit(flow: &mut Flow, emit: &Emit) {
     send_enveloped(flow, &target, &name, data, emit.volatile);
 }
 
-/// Passes the sender's own event on.
-pub(super) fn relay(flow: &mut Flow, relay: &Relay) {
+/// Passes the sender's own event on. A room that the sender names must be one that it could join.
+pub(super) fn relay(flow: &mut Flow, relay: &Relay) -> Result<(), Stopped> {
+    if let Some(room) = &relay.room
+        && let Some(name) = room.fill_text(flow)
+    {
+        rooms::admit_room(&flow.core, &flow.session, &name, rooms::Chooser::of(room))?;
+    }
     let target = audience(flow, &relay.to, relay.room.as_ref());
     let mut args = flow.args().to_vec();
     if let Some(Value::Object(add)) = relay.add.as_ref().map(|add| add.fill(flow)) {
@@ -42,6 +47,7 @@ pub(super) fn relay(flow: &mut Flow, relay: &Relay) {
         flow.binaries(),
         relay.volatile,
     );
+    Ok(())
 }
 
 /// Sends with the contract's envelope, if it has one.

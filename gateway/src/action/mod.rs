@@ -223,7 +223,7 @@ async fn verb(flow: &mut Flow, verb: &Verb) -> Result<(), Stopped> {
         Verb::Patch(patch) => documents::patch(flow, patch).await?,
         Verb::Presence(data) => presence::presence(flow, data).await?,
         Verb::Refresh(token) => auth::refresh(flow, token).await?,
-        Verb::Relay(relay) => emit::relay(flow, relay),
+        Verb::Relay(relay) => emit::relay(flow, relay)?,
         Verb::Typing(step) => typing::typing(flow, step).await?,
         Verb::Unlock(step) => locks::unlock(flow, step).await?,
         Verb::Unlocked(step) => locks::unlocked(flow, step).await?,

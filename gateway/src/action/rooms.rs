@@ -38,7 +38,7 @@ pub enum Chooser {
 }
 
 impl Chooser {
-    fn of(template: &Template) -> Self {
+    pub(super) fn of(template: &Template) -> Self {
         if template.fixed_start().is_empty() { Self::Client } else { Self::Contract }
     }
 }

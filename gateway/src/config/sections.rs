@@ -134,8 +134,10 @@ pub struct EngineConfig {
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub connect_timeout: Duration,
-    /// Packets that may wait for one connection. One that is behind by more is cut off.
+    /// Packets that may wait for one connection.
     pub outbox_packets: usize,
+    /// Bytes that may wait for a connection that does not read. One that is behind by more is cut off.
+    pub outbox_bytes: usize,
 }
 
 impl Default for EngineConfig {
@@ -147,6 +149,7 @@ impl Default for EngineConfig {
             upgrade_timeout: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(45),
             outbox_packets: 4096,
+            outbox_bytes: 8_000_000,
         }
     }
 }

@@ -28,7 +28,7 @@ use super::{
     Application, Arrival, Frame, Handshake, Inbound, Target,
     fabric::{Fabric, Fabrics, Missed},
 };
-use crate::{accept::Engine, metrics::WireMetrics, session::Session};
+use crate::{accept::Engine, metrics::{EdgeMetrics, WireMetrics}, session::Session};
 
 /// How the library is set up.
 #[derive(Clone, Debug)]
@@ -45,6 +45,8 @@ pub struct WireConfig {
     pub payload_bytes: usize,
     /// Packets that may wait for one connection.
     pub outbox_packets: usize,
+    /// Bytes that may wait for a connection that does not read.
+    pub outbox_bytes: usize,
 }
 
 /// Sends frames and keeps rooms. Cheap to clone.
@@ -53,6 +55,8 @@ pub struct Wire {
     io: SocketIo<Fabric>,
     fabrics: Fabrics,
     metrics: WireMetrics,
+    edge: EdgeMetrics,
+    outbox_bytes: usize,
 }
 
 impl fmt::Debug for Wire {
@@ -247,7 +251,13 @@ impl fmt::Display for Rejected {
 
 impl Wire {
     /// Sets the library up; nothing is served until [`Wire::serve`] names the namespaces.
-    pub fn new(config: &WireConfig, metrics: WireMetrics) -> (Self, Service) {
+    pub fn new(
+        config: &WireConfig,
+        metrics: WireMetrics,
+        edge: EdgeMetrics,
+    ) -> (Self, Service) {
+        // One packet of the largest kind must fit, and another behind it.
+        let outbox_bytes = config.outbox_bytes.max(2 * config.payload_bytes);
         let fabrics = Fabrics::default();
         let parser = ParserConfig::common()
             .max_incoming_binary_buf_size(config.payload_bytes)
@@ -266,7 +276,7 @@ impl Wire {
             .with_parser(parser)
             .with_adapter::<Fabric>(fabrics.clone())
             .build_with_inner_svc(Nowhere);
-        (Self { io, fabrics, metrics }, Service(service))
+        (Self { io, fabrics, metrics, edge, outbox_bytes }, Service(service))
     }
 
     /// Serves a namespace.
@@ -297,15 +307,15 @@ impl Wire {
         self.metrics.dropped(missed.full);
     }
 
-    /// Cuts off those receivers of a target that took nothing of what was written to them: the library
-    /// does not say whose queue was full.
-    fn cut_stalled(&self, namespace: &str, target: &Target) {
+    /// Counts what is queued for those receivers that do not read, and cuts them off where it is too
+    /// much: the library counts packets only, and does not say whose queue is full.
+    fn watch_stalled(&self, namespace: &str, target: &Target, bytes: usize) {
         let Some(space) = self.io.of(namespace) else { return };
         for sid in self.members(namespace, target) {
             let socket = sid.parse().ok().and_then(|id| space.get_socket(id));
             let session = socket.and_then(|socket| socket.extensions.get::<Arc<Session>>());
             if let Some(session) = session {
-                session.peer.engine.cut_if_stalled();
+                session.peer.engine.queued(bytes, self.outbox_bytes);
             }
         }
     }
@@ -316,6 +326,7 @@ impl Wire {
             return;
         }
         let Some(fabric) = self.fabric(namespace) else { return };
+        let bytes = frame.bytes();
         let only = match target.rooms.as_slice() {
             [room] if !target.all && !volatile && target.except.is_empty() => room.parse().ok(),
             _ => None,
@@ -328,7 +339,9 @@ impl Wire {
         };
         self.count(missed);
         if missed.full > 0 {
-            self.cut_stalled(namespace, target);
+            self.watch_stalled(namespace, target, self.outbox_bytes);
+        } else if self.edge.any_stalled() {
+            self.watch_stalled(namespace, target, bytes);
         }
     }
 
