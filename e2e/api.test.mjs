@@ -219,6 +219,7 @@ describe('server API', () => {
   });
 
   test('stats are numbers, and true', async () => {
+    await gw.empty();
     const before = await gw.ok('GET', '/v1/stats');
     const [a, b] = [await open('stat'), await connect(gw, '/debug', 'debug')];
     const now = await until('two more', async () => {

@@ -186,21 +186,40 @@ describe('limits', () => {
       assertOk(await neighbour.call('ping'), 'ping');
     }));
 
-  test('a client that stops reading is disconnected, and nobody else waits', () =>
-    withLimits({}, ['toolbox@/'], async (gw) => {
-      const [slow, quick] = [await Raw.open(gw), await connect(gw, '/', 'toolbox')];
-      await slow.join('/');
-      slow.send('421["subscribe",{"channel":"fire"}]');
-      await slow.next(/^431/);
-      assertOk(await quick.call('subscribe', { channel: 'fire' }), 'subscribe');
-      slow.ws._socket.pause();
-      const text = 'x'.repeat(200_000);
-      for (let i = 0; i < 300; i++) {
-        await gw.emit('/', 'fire', { i, text }, { rooms: ['fire'] });
-        assert.equal((await quick.next('fire')).i, i);
-        if (i % 20 === 0 && (await gw.metric('gateway_disconnects_total', '{reason="slow_consumer"}')) > 0) break;
-      }
-      await until('the slow one is counted out', async () => (await gw.metric('gateway_disconnects_total', '{reason="slow_consumer"}')) === 1);
-      slow.close();
-    }));
+  /** Peers that are in the room `fire` and then take nothing more. */
+  const DEAF = {
+    websocket: async (gw) => {
+      const raw = await Raw.open(gw);
+      await raw.join('/');
+      raw.send('421["subscribe",{"channel":"fire"}]');
+      await raw.next(/^431/);
+      raw.ws._socket.pause();
+      return () => raw.close();
+    },
+    polling: async (gw) => {
+      const p = await Poll.open(gw);
+      await p.post('40');
+      await p.post('421["subscribe",{"channel":"fire"}]');
+      let got = '';
+      while (!got.includes('431[')) got += (await p.poll()).body;
+      return () => {};
+    },
+  };
+  for (const [transport, deaf] of Object.entries(DEAF))
+    test(`a client that stops reading (${transport}) is disconnected, and nobody else waits`, () =>
+      withLimits({}, ['toolbox@/'], async (gw) => {
+        const quick = await connect(gw, '/', 'toolbox');
+        const close = await deaf(gw);
+        assertOk(await quick.call('subscribe', { channel: 'fire' }), 'subscribe');
+        const text = 'x'.repeat(200_000);
+        const counted = () => gw.metric('gateway_disconnects_total', '{reason="slow_consumer"}');
+        for (let i = 0; i < 300; i++) {
+          await gw.emit('/', 'fire', { i, text }, { rooms: ['fire'] });
+          assert.equal((await quick.next('fire')).i, i);
+          if (i % 20 === 0 && (await counted()) > 0) break;
+        }
+        await until('the slow one is counted out', async () => (await counted()) === 1);
+        assertOk(await quick.call('ping'), 'ping');
+        close();
+      }));
 });

@@ -77,20 +77,14 @@ pub(crate) struct Link {
 
 impl Link {
     pub(crate) fn open(config: &RedisConfig) -> Result<Self, ConnectError> {
-        let unusable = |error: &RedisError| ConnectError::Url {
-            url: config.url.to_string(),
-            // The detail of the error may repeat the URL; its category does not.
-            cause: error.category().to_owned(),
-        };
-        install_crypto(config);
-        let client = open_client(config, &unusable)?;
+        let client = client(config)?;
         let settings = ConnectionManagerConfig::new()
             .set_number_of_retries(0)
             .set_connection_timeout(Some(config.connect_timeout))
             .set_response_timeout(None);
         let manager = client
             .get_connection_manager_lazy(settings.clone())
-            .map_err(|error| unusable(&error))?;
+            .map_err(|error| unusable(config, &error))?;
         Ok(Self {
             client,
             settings,
@@ -221,18 +215,22 @@ fn install_crypto(config: &RedisConfig) {
     }
 }
 
-fn open_client(
-    config: &RedisConfig,
-    unusable: &impl Fn(&RedisError) -> ConnectError,
-) -> Result<Client, ConnectError> {
+/// A client as configured, with the process ready for its encryption.
+pub(crate) fn client(config: &RedisConfig) -> Result<Client, ConnectError> {
+    install_crypto(config);
     let url = config.url.reveal();
     let Some(path) = &config.tls_ca else {
-        return Client::open(url).map_err(|error| unusable(&error));
+        return Client::open(url).map_err(|error| unusable(config, &error));
     };
     let root_cert = std::fs::read(path)
         .map_err(|source| ConnectError::TlsCa { path: path.display().to_string(), source })?;
     let certificates = TlsCertificates { client_tls: None, root_cert: Some(root_cert) };
-    Client::build_with_tls(url, certificates).map_err(|error| unusable(&error))
+    Client::build_with_tls(url, certificates).map_err(|error| unusable(config, &error))
+}
+
+/// The URL is at fault. The detail of the error may repeat it; its category does not.
+pub(crate) fn unusable(config: &RedisConfig, error: &RedisError) -> ConnectError {
+    ConnectError::Url { url: config.url.to_string(), cause: error.category().to_owned() }
 }
 
 /// Whether Redis is well, and it is the question or its answer that is wrong.

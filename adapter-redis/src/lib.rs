@@ -44,6 +44,7 @@ mod mirror;
 mod names;
 mod scripts;
 mod state;
+pub mod socketio;
 
 pub use config::{RedisConfig, RedisUrl};
 pub use connection::ConnectError;

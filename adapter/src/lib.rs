@@ -225,7 +225,7 @@ pub enum Reply {
 }
 
 /// One's turn at a key; it ends when this is dropped.
-pub struct Turn(#[allow(dead_code, reason = "held for its drop")] Box<dyn Send + Sync>);
+pub struct Turn(#[expect(dead_code, reason = "held for its drop")] Box<dyn Send + Sync>);
 
 impl Turn {
     /// A turn that ends when `guard` is dropped.

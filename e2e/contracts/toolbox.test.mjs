@@ -240,6 +240,7 @@ describe('toolbox', () => {
   // ---- status
 
   test('GET /socketio/status counts the connected and the authenticated', async () => {
+    await gw.empty();
     const before = JSON.parse((await http(gw.public, { path: '/socketio/status' })).body);
     assert.deepEqual([before.acks_enabled, before.path], [true, '/socket.io']);
     const [a, b] = [await open(user('ann')), await open()];

@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { http } from './http.mjs';
 import { JWT_SECRET } from './tokens.mjs';
-import { DEADLINE, death, deferred, within } from './waiting.mjs';
+import { DEADLINE, death, deferred, until, within } from './waiting.mjs';
 
 export const API_KEY = 'e2e-api-key-0123456789';
 
@@ -137,6 +137,12 @@ export class Gateway {
     const answer = await this.api(method, path, body, options);
     assert.equal(answer.status, 200, `${method} ${path}: ${answer.status} ${answer.text}`);
     return answer.body;
+  }
+
+  /** Closes every client that a test has left open, and waits until the gateway has seen them go. */
+  async empty() {
+    for (const c of this.clients) c.close();
+    await until('nobody is connected', async () => (await this.ok('GET', '/v1/stats')).connections === 0);
   }
 
   emit(namespace, event, data, to, more = {}) {

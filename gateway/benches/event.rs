@@ -99,7 +99,7 @@ fn config() -> Config {
     config.limits.connection.events_per_second = 0;
     config.limits.user.events_per_second = 0;
     config.limits.ip.connects_per_second = 0;
-    config.engine.ping_interval = Duration::from_secs(3600);
+    config.engine.ping_interval = Duration::from_hours(1);
     config.mount = vec![Mount {
         contract: "toolbox".to_owned(),
         namespace: "/".to_owned(),

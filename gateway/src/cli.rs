@@ -59,7 +59,7 @@ struct Serve {
     /// Address of the internal listener.
     #[arg(long, value_name = "ADDR")]
     internal_listen: Option<SocketAddr>,
-    /// Redis, such as redis://127.0.0.1:6379.
+    /// Redis, such as <redis://127.0.0.1:6379>.
     #[arg(long, value_name = "URL")]
     redis: Option<String>,
 }

@@ -45,21 +45,17 @@ impl DemoScript for Demo {
         let event = self.0.get(&call.contract).and_then(|contract| contract.event.get(&call.event));
         let Some(parts) = event.and_then(|event| event.demo.as_ref()) else {
             let result = json!({"echo": call.args.first()});
-            return read(result).map(|answer| vec![answer]).unwrap_or_default();
+            return answer(&json!({"result": result})).into_iter().collect();
         };
         parts
             .iter()
             .filter(|part| part.when.as_ref().is_none_or(|when| when.holds(&names)))
-            .filter_map(|part| answer(part.answer.fill(&names)))
+            .filter_map(|part| answer(&part.answer.fill(&names)))
             .collect()
     }
 }
 
-fn read(result: Value) -> Option<Answer> {
-    answer(json!({"result": result}))
-}
-
-fn answer(value: Value) -> Option<Answer> {
+fn answer(value: &Value) -> Option<Answer> {
     match Answer::parse(value.to_string().as_bytes()) {
         Ok(answer) => Some(answer),
         Err(error) => {
@@ -94,7 +90,7 @@ mod tests {
                     if let Some(list) = value.get_mut("emit").and_then(super::Value::as_array_mut) {
                         list.iter_mut().for_each(|emit| emit["event"] = super::json!("e"));
                     }
-                    assert!(super::answer(value.clone()).is_some(), "{file} {name}: {value}");
+                    assert!(super::answer(&value).is_some(), "{file} {name}: {value}");
                 }
             }
         }

@@ -286,7 +286,7 @@ async fn end(core: &Arc<Core>, session: &Arc<Session>, now: SystemTime) {
         Credential::Session(id) => match core.state.read(action::SESSIONS, id).await {
             // Renewed by another of the user's connections.
             Ok(Some(_)) => {
-                let again = now + Duration::from_secs(60);
+                let again = now + Duration::from_mins(1);
                 core.expiries.at(again, Due::End, &session.mount.namespace, &session.sid);
             }
             Ok(None) => action::become_anonymous(core, session).await,

@@ -131,7 +131,8 @@ impl Gateway {
         let prefix = &config.redis.prefix;
         let upstreams =
             Upstreams::new(&config.upstream, prefix, &state, &scripts, &metrics.registry)?;
-        let (wire, service) = Wire::new(&wire_config(config), metrics.wire.clone(), metrics.edge.clone());
+        let (wire, service) =
+            Wire::new(&wire_config(config), metrics.wire.clone(), metrics.edge.clone());
         let core = Arc::new(Core {
             fanout: Fanout::new(wire.clone()),
             local_pace: MemoryState::new(pod),

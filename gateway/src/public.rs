@@ -32,7 +32,7 @@ const PAGE: [(&str, &str, &str); 4] = [
 ];
 
 /// A token of the page lasts this long.
-const TOKEN: std::time::Duration = std::time::Duration::from_secs(3600);
+const TOKEN: std::time::Duration = std::time::Duration::from_hours(1);
 
 /// What the public routes need.
 #[derive(Clone, Debug)]

@@ -19,8 +19,7 @@ const ATTACHMENTS: usize = 10_000;
 
 /// Why a message is ignored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum Malformed {
+pub(crate) enum Malformed {
     /// It ends too early.
     #[error("the message ends too early")]
     Truncated,
@@ -464,8 +463,8 @@ impl Writer {
     /// JSON text, its placeholders filled with the attachments.
     pub(crate) fn json(&mut self, text: &str, attachments: &VecDeque<Bytes>) -> Result<(), Malformed> {
         let mut json = serde_json::Deserializer::from_str(text);
-        let into = Into { writer: self, attachments };
-        into.deserialize(&mut json).map_err(|_| Malformed::Unreadable)?;
+        let fill = Fill { writer: self, attachments };
+        fill.deserialize(&mut json).map_err(|_| Malformed::Unreadable)?;
         json.end().map_err(|_| Malformed::Trailing)
     }
 
@@ -488,12 +487,12 @@ impl Writer {
 }
 
 /// Writes one JSON value as it is read.
-struct Into<'w, 'a> {
+struct Fill<'w, 'a> {
     writer: &'w mut Writer,
     attachments: &'a VecDeque<Bytes>,
 }
 
-impl<'de> DeserializeSeed<'de> for Into<'_, '_> {
+impl<'de> DeserializeSeed<'de> for Fill<'_, '_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
@@ -501,7 +500,7 @@ impl<'de> DeserializeSeed<'de> for Into<'_, '_> {
     }
 }
 
-impl<'de> Visitor<'de> for Into<'_, '_> {
+impl<'de> Visitor<'de> for Fill<'_, '_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -543,7 +542,7 @@ impl<'de> Visitor<'de> for Into<'_, '_> {
         let at = writer.out.len();
         writer.out.push(0);
         let mut length = 0;
-        while items.next_element_seed(Into { writer: &mut *writer, attachments })?.is_some() {
+        while items.next_element_seed(Fill { writer: &mut *writer, attachments })?.is_some() {
             length += 1;
         }
         writer.close(at, length, 0x90, 0xdc);
@@ -558,7 +557,7 @@ impl<'de> Visitor<'de> for Into<'_, '_> {
         let (mut marked, mut number) = (false, None);
         while let Some(key) = entries.next_key_seed(Key(&mut *writer))? {
             let value_at = writer.out.len();
-            entries.next_value_seed(Into { writer: &mut *writer, attachments })?;
+            entries.next_value_seed(Fill { writer: &mut *writer, attachments })?;
             length += 1;
             let value = writer.out.get(value_at..).unwrap_or_default();
             match key {

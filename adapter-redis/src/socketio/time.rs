@@ -26,6 +26,11 @@ pub(crate) fn read(bytes: &[u8]) -> Option<String> {
     (-LAST..=LAST).contains(&milliseconds).then(|| iso(milliseconds))
 }
 
+/// The time of so many milliseconds since 1970.
+pub(crate) fn of_milliseconds(milliseconds: u64) -> String {
+    iso(i64::try_from(milliseconds).unwrap_or(LAST).min(LAST))
+}
+
 fn iso(milliseconds: i64) -> String {
     let (day, rest) = (milliseconds.div_euclid(86_400_000), milliseconds.rem_euclid(86_400_000));
     let (year, month, day) = civil(day);

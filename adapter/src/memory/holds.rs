@@ -39,7 +39,6 @@ impl Holds {
         Self { pod, places: HashMap::new(), connections: HashMap::new(), expiring: BTreeSet::new() }
     }
 
-    #[expect(clippy::result_large_err, reason = "it is the answer of the contract")]
     pub(super) fn hold(&mut self, wish: Wish) -> Result<Held, Denied> {
         let now = Instant::now();
         let shares = self.places.get(&wish.place).map_or(&[][..], Vec::as_slice);
@@ -163,7 +162,6 @@ impl Holds {
 }
 
 /// Whether the living shares of a place stand against a wish.
-#[expect(clippy::result_large_err, reason = "it is the answer of the contract")]
 fn refuse(shares: &[Share], wish: &Wish, now: Instant) -> Result<(), Denied> {
     let mut others = 0_u32;
     for share in shares.iter().filter(|share| share.lives(now)) {

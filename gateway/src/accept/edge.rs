@@ -124,7 +124,6 @@ impl Edge {
     ///
     /// # Errors
     /// The refusal.
-    #[expect(clippy::result_large_err, reason = "the refusal is the response itself, made once")]
     pub fn check(&self, headers: &HeaderMap, uri: &Uri) -> Result<(), Response> {
         let trusted = &self.0.config.trusted_hosts;
         if !trusted.is_empty() {
@@ -245,7 +244,9 @@ impl Edge {
         if let Some(poll) = poll {
             poll.answered();
         }
-        response
+        // What the library had ready by then may say that the server disconnects, after which clients
+        // do not come back.
+        if engine.is_cut() && !engine.has_stream() { unknown() } else { response }
     }
 
     /// A request that begins a session.

@@ -86,9 +86,11 @@ impl Engine {
     /// More is queued for the client. One that does not read, and for which more than `most` bytes
     /// wait, is cut off and counted.
     pub fn queued(&self, bytes: usize, most: usize) {
-        let over = self.stream.lock().as_ref().is_some_and(|control| {
-            control.is_stalled() && control.behind(bytes) > most
-        });
+        let over = self
+            .stream
+            .lock()
+            .as_ref()
+            .is_some_and(|control| control.is_stalled() && control.behind(bytes) > most);
         if over && !self.is_cut() {
             self.all.metrics.slow_consumer();
             self.cut();

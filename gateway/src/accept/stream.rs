@@ -163,7 +163,10 @@ impl axum::serve::Listener for Tcp {
                     if let Err(error) = stream.set_nodelay(true) {
                         tracing::debug!(%error, "no TCP_NODELAY");
                     }
-                    return (Stream::new(stream, self.stall, self.pace, self.metrics.clone()), addr);
+                    return (
+                        Stream::new(stream, self.stall, self.pace, self.metrics.clone()),
+                        addr,
+                    );
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept");

@@ -165,20 +165,19 @@ pub fn send_refused(
     asked: bool,
 ) {
     let contract = &session.mount.contract;
-    let told = match &stopped.told {
-        Some(Told { event, data }) => Some((event.clone(), data.clone())),
-        None => {
-            let rule: &Refused = contract
-                .event
-                .get(event)
-                .and_then(|event| event.refused.as_ref())
-                .unwrap_or(&contract.refused);
-            (rule.always || !asked).then(|| {
-                let error = stopped.refusal.to_value();
-                let scope = Refusing { session, event, payload, error };
-                (rule.event.clone(), rule.data.fill(&scope))
-            })
-        }
+    let told = if let Some(Told { event, data }) = &stopped.told {
+        Some((event.clone(), data.clone()))
+    } else {
+        let rule: &Refused = contract
+            .event
+            .get(event)
+            .and_then(|event| event.refused.as_ref())
+            .unwrap_or(&contract.refused);
+        (rule.always || !asked).then(|| {
+            let error = stopped.refusal.to_value();
+            let scope = Refusing { session, event, payload, error };
+            (rule.event.clone(), rule.data.fill(&scope))
+        })
     };
     if let Some((name, data)) = told {
         let data = if data.is_null() { Value::Object(Map::new()) } else { data };

@@ -101,7 +101,8 @@ pub async fn perform(
 ) -> Result<Done, Refusal> {
     let begun = Instant::now();
     let event = gate::shown(&name);
-    let payload = args.first().cloned();
+    // Only a refusal that shows something of the payload needs it after the event is over.
+    let payload = args.first().filter(|_| shows_payload(session, &name)).cloned();
     let result = permit_and_run(core, session, name, args, binaries, asked, released).await;
     core.metrics.handled(&session.mount.contract.name, &event, begun.elapsed());
     result.map_err(|stopped| {
@@ -110,6 +111,13 @@ pub async fn perform(
         send_refused(core, session, &event, payload.as_ref(), &stopped, asked);
         stopped.refusal
     })
+}
+
+/// Whether the way in which an event's refusal is told looks at its payload.
+fn shows_payload(session: &Session, event: &str) -> bool {
+    let contract = &session.mount.contract;
+    let refused = contract.event.get(event).and_then(|event| event.refused.as_ref());
+    refused.unwrap_or(&contract.refused).shows_payload
 }
 
 async fn permit_and_run(
@@ -122,17 +130,18 @@ async fn permit_and_run(
     released: Released,
 ) -> Result<Done, Stopped> {
     if session.mount.debug {
-        return crate::debug::perform(core, session, &name, args, binaries)
-            .await
-            .map_err(Stopped::from);
+        let done = Box::pin(crate::debug::perform(core, session, &name, args, binaries)).await;
+        return done.map_err(Stopped::from);
     }
     let contract = &session.mount.contract;
     if name == auth::REFRESH && !contract.event.contains_key(&name) {
-        return auth::refresh_anywhere(core, session, &args).await.map_err(Stopped::from);
+        return Box::pin(auth::refresh_anywhere(core, session, &args)).await.map_err(Stopped::from);
     }
     let permitted = gate::check(session, name, args, binaries)?;
     gate::pace(core, session, &permitted).await?;
-    presence::mark(core, session).await;
+    if session.wants_mark() {
+        Box::pin(presence::mark(core, session)).await;
+    }
     run(Flow::new(core.clone(), session.clone(), permitted, asked, released)).await
 }
 
@@ -202,33 +211,34 @@ fn inner<'f>(
 
 async fn verb(flow: &mut Flow, verb: &Verb) -> Result<(), Stopped> {
     match verb {
-        Verb::Batch(step) => batch::batch(flow, step).await?,
-        Verb::Close(id) => documents::close(flow, id).await?,
+        // What waits for others is boxed, so that the future of what does not stays small.
+        Verb::Batch(step) => Box::pin(batch::batch(flow, step)).await?,
+        Verb::Close(id) => Box::pin(documents::close(flow, id)).await?,
         Verb::Emit(emit) => emit::emit(flow, emit),
-        Verb::Enter(step) => roster::enter(flow, step).await?,
+        Verb::Enter(step) => Box::pin(roster::enter(flow, step)).await?,
         Verb::Expect(expect) => media::expect(flow, expect)?,
-        Verb::File(path) => media::file(flow, path).await?,
-        Verb::Health => health::bind(flow).await,
+        Verb::File(path) => Box::pin(media::file(flow, path)).await?,
+        Verb::Health => Box::pin(health::bind(flow)).await,
         Verb::Image(step) => media::image(flow, step)?,
-        Verb::Join(room) => rooms::join_step(flow, room).await?,
-        Verb::Leave(room) => rooms::leave_step(flow, room).await?,
-        Verb::LeaveAll(list) => rooms::leave_all(flow, list).await?,
-        Verb::Load(id) => documents::load(flow, id).await?,
-        Verb::Lock(step) => locks::lock(flow, step).await?,
+        Verb::Join(room) => Box::pin(rooms::join_step(flow, room)).await?,
+        Verb::Leave(room) => Box::pin(rooms::leave_step(flow, room)).await?,
+        Verb::LeaveAll(list) => Box::pin(rooms::leave_all(flow, list)).await?,
+        Verb::Load(id) => Box::pin(documents::load(flow, id)).await?,
+        Verb::Lock(step) => Box::pin(locks::lock(flow, step)).await?,
         Verb::Log(text) => flow.log(text),
-        Verb::Login(id) => auth::login(flow, id).await?,
-        Verb::Logout(announcement) => auth::logout(flow, announcement).await?,
+        Verb::Login(id) => Box::pin(auth::login(flow, id)).await?,
+        Verb::Logout(announcement) => Box::pin(auth::logout(flow, announcement)).await?,
         Verb::Member(room) => rooms::member(flow, room)?,
-        Verb::Open => documents::open(flow).await?,
-        Verb::Patch(patch) => documents::patch(flow, patch).await?,
-        Verb::Presence(data) => presence::presence(flow, data).await?,
-        Verb::Refresh(token) => auth::refresh(flow, token).await?,
+        Verb::Open => Box::pin(documents::open(flow)).await?,
+        Verb::Patch(patch) => Box::pin(documents::patch(flow, patch)).await?,
+        Verb::Presence(data) => Box::pin(presence::presence(flow, data)).await?,
+        Verb::Refresh(token) => Box::pin(auth::refresh(flow, token)).await?,
         Verb::Relay(relay) => emit::relay(flow, relay)?,
-        Verb::Typing(step) => typing::typing(flow, step).await?,
-        Verb::Unlock(step) => locks::unlock(flow, step).await?,
-        Verb::Unlocked(step) => locks::unlocked(flow, step).await?,
-        Verb::Upstream(step) => upstream::upstream(flow, step).await?,
-        Verb::Whoami => auth::whoami(flow).await?,
+        Verb::Typing(step) => Box::pin(typing::typing(flow, step)).await?,
+        Verb::Unlock(step) => Box::pin(locks::unlock(flow, step)).await?,
+        Verb::Unlocked(step) => Box::pin(locks::unlocked(flow, step)).await?,
+        Verb::Upstream(step) => Box::pin(upstream::upstream(flow, step)).await?,
+        Verb::Whoami => Box::pin(auth::whoami(flow)).await?,
     }
     Ok(())
 }

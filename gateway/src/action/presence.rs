@@ -47,7 +47,9 @@ pub(super) async fn mark(core: &Arc<Core>, session: &Arc<Session>) {
     if *actor.id == *session.sid || !session.mark_present() {
         return;
     }
-    if let Err(error) = core.state.hold(wish(session, &actor, &json!({"status": "online"}), 0)).await {
+    if let Err(error) =
+        core.state.hold(wish(session, &actor, &json!({"status": "online"}), 0)).await
+    {
         tracing::debug!(%error, "presence is not kept");
         core.metrics.state_error();
         session.unmark_present();
@@ -61,7 +63,8 @@ pub(super) async fn presence(flow: &mut Flow, template: &Template) -> Result<(),
     let actor = session.actor();
     let status = template.fill(flow);
     session.mark_present();
-    if let Err(error) = flow.core.state.hold(wish(&session, &actor, &status, clock::millis())).await {
+    if let Err(error) = flow.core.state.hold(wish(&session, &actor, &status, clock::millis())).await
+    {
         tracing::debug!(%error, "presence is not kept");
         flow.core.metrics.state_error();
     }

@@ -110,7 +110,7 @@ pub async fn join(
     }
     session
         .enter(room, core.limits.rooms_per_connection)
-        .map_err(|()| Refusal::new(Code::LimitExceeded, "in as many rooms as one may be"))?;
+        .map_err(|_full| Refusal::new(Code::LimitExceeded, "in as many rooms as one may be"))?;
     core.fanout.wire().join(namespace, &session.sid, room);
     let contract = session.mount.contract.clone();
     let rule = contract.room_rule(room);

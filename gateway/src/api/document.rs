@@ -15,7 +15,7 @@ struct Call {
     answer: Value,
 }
 
-/// The OpenAPI 3.1 document of the server API.
+/// The `OpenAPI` 3.1 document of the server API.
 pub fn openapi() -> Value {
     let mut settings = SchemaSettings::draft2020_12();
     settings.definitions_path = "/components/schemas".into();
@@ -44,14 +44,25 @@ fn calls(schemas: &mut SchemaGenerator) -> Vec<Call> {
     let done = schema::<answers::Done>(schemas);
     let mut calls = Vec::new();
     for (path, about, body) in [
-        ("/v1/emit", "Sends an event. An unknown target is no error.", schema::<bodies::Emit>(schemas)),
+        (
+            "/v1/emit",
+            "Sends an event. An unknown target is no error.",
+            schema::<bodies::Emit>(schemas),
+        ),
         ("/v1/rooms/join", "Puts connections into rooms.", schema::<bodies::Rooms>(schemas)),
         ("/v1/rooms/leave", "Takes connections out of rooms.", schema::<bodies::Rooms>(schemas)),
         ("/v1/disconnect", "Disconnects connections.", schema::<bodies::Disconnect>(schemas)),
         ("/v1/locks/release", "Frees a stuck lock.", schema::<bodies::Release>(schemas)),
     ] {
         let answer = done.clone();
-        calls.push(Call { path, method: "post", about, parameters: vec![], body: Some(body), answer });
+        calls.push(Call {
+            path,
+            method: "post",
+            about,
+            parameters: vec![],
+            body: Some(body),
+            answer,
+        });
     }
     calls.push(Call {
         path: "/v1/batch",
@@ -73,10 +84,30 @@ fn calls(schemas: &mut SchemaGenerator) -> Vec<Call> {
     let in_room = vec![room, namespace];
     for (path, about, parameters, answer) in [
         ("/v1/rooms", "The rooms of a namespace.", pages, schema::<answers::RoomList>(schemas)),
-        ("/v1/rooms/{room}/members", "The connections in a room.", in_room.clone(), schema::<answers::Members>(schemas)),
-        ("/v1/presence/{room}", "The users in a room, and what they are up to.", in_room, schema::<answers::Presence>(schemas)),
-        ("/v1/users/{id}/connections", "A user's connections.", vec![named("id", "The user's id.")], schema::<answers::Connections>(schemas)),
-        ("/v1/connections/{sid}", "One connection.", vec![named("sid", "Its public id.")], schema::<answers::Known>(schemas)),
+        (
+            "/v1/rooms/{room}/members",
+            "The connections in a room.",
+            in_room.clone(),
+            schema::<answers::Members>(schemas),
+        ),
+        (
+            "/v1/presence/{room}",
+            "The users in a room, and what they are up to.",
+            in_room,
+            schema::<answers::Presence>(schemas),
+        ),
+        (
+            "/v1/users/{id}/connections",
+            "A user's connections.",
+            vec![named("id", "The user's id.")],
+            schema::<answers::Connections>(schemas),
+        ),
+        (
+            "/v1/connections/{sid}",
+            "One connection.",
+            vec![named("sid", "Its public id.")],
+            schema::<answers::Known>(schemas),
+        ),
         ("/v1/stats", "The cluster in numbers.", vec![], schema::<answers::Stats>(schemas)),
         ("/v1/openapi.json", "This document.", vec![], json!({"type": "object"})),
     ] {

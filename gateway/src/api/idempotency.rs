@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::{Api, ApiError};
 
 /// How long a key is remembered.
-const REMEMBERED: Duration = Duration::from_secs(600);
+const REMEMBERED: Duration = Duration::from_mins(10);
 
 /// Longest key, in bytes.
 const KEY: usize = 255;

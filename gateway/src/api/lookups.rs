@@ -58,7 +58,10 @@ impl<T: serde::de::DeserializeOwned, S: Sync> axum::extract::FromRequestParts<S>
 }
 
 /// `GET /v1/rooms`.
-pub(super) async fn rooms(State(api): State<Api>, Asked(query): Asked<RoomsQuery>) -> Answer<RoomList> {
+pub(super) async fn rooms(
+    State(api): State<Api>,
+    Asked(query): Asked<RoomsQuery>,
+) -> Answer<RoomList> {
     let mount = api.mount(&query.namespace)?;
     let limit = query.limit.unwrap_or(ROOMS).clamp(1, ROOMS);
     let mut counts: BTreeMap<String, u64> = BTreeMap::new();
@@ -168,8 +171,11 @@ pub(super) async fn connection(State(api): State<Api>, Path(sid): Path<String>) 
 /// `GET /v1/stats`.
 pub(super) async fn stats(State(api): State<Api>) -> Answer<Stats> {
     let mounts = &api.core.mounts;
-    let sessions: Vec<Arc<Session>> = mounts.iter().flat_map(|mount| mount.sessions.all()).collect();
-    let users = sessions.iter().filter_map(|session| session.identity().user.as_ref().map(|user| user.id.clone()));
+    let sessions: Vec<Arc<Session>> =
+        mounts.iter().flat_map(|mount| mount.sessions.all()).collect();
+    let users = sessions
+        .iter()
+        .filter_map(|session| session.identity().user.as_ref().map(|user| user.id.clone()));
     let rooms = sessions.iter().flat_map(|session| {
         session.rooms().into_iter().map(|room| (session.mount.namespace.clone(), room))
     });

@@ -48,7 +48,7 @@ pub enum ConfigError {
     },
 }
 
-fn value(key: impl Into<String>, message: impl ToString) -> ConfigError {
+fn value(key: impl Into<String>, message: impl std::fmt::Display) -> ConfigError {
     ConfigError::Value { key: key.into(), message: message.to_string() }
 }
 
@@ -303,7 +303,7 @@ mod tests {
         assert_eq!(config.limits.connection.burst, 7);
         assert_eq!(config.http.origins, ["http://localhost:3000", "http://b.example"]);
         assert_eq!(config.log.level, "debug");
-        assert_eq!(config.engine.ping_timeout, Duration::from_secs(60));
+        assert_eq!(config.engine.ping_timeout, Duration::from_mins(1));
         assert!(config.upstream.contains_key("app"));
         assert!(!format!("{config:?}").contains("\"k\""), "secrets are not shown");
     }

@@ -144,7 +144,7 @@ impl Default for EngineConfig {
     fn default() -> Self {
         Self {
             ping_interval: Duration::from_secs(25),
-            ping_timeout: Duration::from_secs(60),
+            ping_timeout: Duration::from_mins(1),
             write_timeout: Duration::from_secs(20),
             upgrade_timeout: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(45),

@@ -125,7 +125,7 @@ impl Contract {
             match originals.get(&like) {
                 Some(original) if original.like.is_none() => event.take_over(original),
                 Some(_) => {
-                    mistakes.push(format!("event.{name}.like: `{like}` is itself like another"))
+                    mistakes.push(format!("event.{name}.like: `{like}` is itself like another"));
                 }
                 None => mistakes.push(format!("event.{name}.like: there is no event `{like}`")),
             }
@@ -218,25 +218,25 @@ impl Contract {
 
 impl Event {
     fn take_over(&mut self, from: &Self) {
-        fn fill<T: Clone>(mine: &mut Option<T>, theirs: &Option<T>) {
+        fn fill<T: Clone>(mine: &mut Option<T>, theirs: Option<&T>) {
             if mine.is_none() {
-                mine.clone_from(theirs);
+                *mine = theirs.cloned();
             }
         }
-        fill(&mut self.payload, &from.payload);
-        fill(&mut self.aliases, &from.aliases);
-        fill(&mut self.login, &from.login);
-        fill(&mut self.roles, &from.roles);
-        fill(&mut self.limit, &from.limit);
-        fill(&mut self.upstream, &from.upstream);
-        fill(&mut self.steps, &from.steps);
-        fill(&mut self.refused, &from.refused);
-        fill(&mut self.demo, &from.demo);
+        fill(&mut self.payload, from.payload.as_ref());
+        fill(&mut self.aliases, from.aliases.as_ref());
+        fill(&mut self.login, from.login.as_ref());
+        fill(&mut self.roles, from.roles.as_ref());
+        fill(&mut self.limit, from.limit.as_ref());
+        fill(&mut self.upstream, from.upstream.as_ref());
+        fill(&mut self.steps, from.steps.as_ref());
+        fill(&mut self.refused, from.refused.as_ref());
+        fill(&mut self.demo, from.demo.as_ref());
         if self.reply.is_none() {
-            fill(&mut self.ack, &from.ack);
+            fill(&mut self.ack, from.ack.as_ref());
         }
         if self.ack.is_none() {
-            fill(&mut self.reply, &from.reply);
+            fill(&mut self.reply, from.reply.as_ref());
         }
     }
 }

@@ -99,6 +99,7 @@ fn default_refused() -> Refused {
         event: "error".to_owned(),
         data: Template::compile(&data).unwrap_or(Template::Literal(Value::Null)),
         always: false,
+        shows_payload: false,
     }
 }
 
@@ -123,7 +124,7 @@ pub struct Documents {
 
 impl Default for Documents {
     fn default() -> Self {
-        Self { ttl: Duration::from_secs(3600), initial: Value::Object(Map::new()) }
+        Self { ttl: Duration::from_hours(1), initial: Value::Object(Map::new()) }
     }
 }
 

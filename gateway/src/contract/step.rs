@@ -24,15 +24,32 @@ pub struct Step {
 
 /// How a refusal is told to its sender, besides the ack.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(from = "RefusedFile")]
 pub struct Refused {
     /// The event's name.
     pub event: String,
     /// Its payload.
     pub data: Template,
     /// Also where the sender asked for an ack.
-    #[serde(default)]
     pub always: bool,
+    /// The payload of the refused event is looked at.
+    pub shows_payload: bool,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RefusedFile {
+    event: String,
+    data: Template,
+    #[serde(default)]
+    always: bool,
+}
+
+impl From<RefusedFile> for Refused {
+    fn from(file: RefusedFile) -> Self {
+        let shows_payload = file.data.roots().contains(&"payload");
+        Self { event: file.event, data: file.data, always: file.always, shows_payload }
+    }
 }
 
 /// Whom an event is for.

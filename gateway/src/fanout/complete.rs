@@ -90,11 +90,11 @@ fn fill_gaps(data: &mut Value, defaults: Value) {
                 }
             }
             Some(inner) => {
-                if inner.is_object() {
-                    if let (Value::Object(inner), Value::Object(default)) = (inner, default) {
-                        for (key, value) in default {
-                            inner.entry(key).or_insert(value);
-                        }
+                if inner.is_object()
+                    && let (Value::Object(inner), Value::Object(default)) = (inner, default)
+                {
+                    for (key, value) in default {
+                        inner.entry(key).or_insert(value);
                     }
                 }
             }

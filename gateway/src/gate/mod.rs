@@ -45,6 +45,9 @@ impl Permitted {
 
 /// The name as refusals show it.
 pub fn shown(name: &str) -> String {
+    if name.len() <= NAME_SHOWN {
+        return name.to_owned();
+    }
     name.chars().take(NAME_SHOWN).collect()
 }
 
@@ -106,7 +109,8 @@ fn may(session: &Session, event: &Event) -> Result<(), Refusal> {
 /// sender is nobody.
 fn identity(session: &Session, contract: &Contract, args: &[Value]) -> Result<(), Refusal> {
     let field = &contract.identity;
-    let claimed = args.first().and_then(|payload| payload.get(field.as_str())).and_then(Value::as_str);
+    let claimed =
+        args.first().and_then(|payload| payload.get(field.as_str())).and_then(Value::as_str);
     let Some(claimed) = claimed else { return Ok(()) };
     match &session.identity().user {
         Some(user) if user.id != claimed => {

@@ -72,7 +72,7 @@ mod tests {
     fn in_order_and_once() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1000);
         let expiries = Expiries::default();
-        expiries.proof(now, Duration::from_secs(60), Duration::from_secs(5), "/", "a");
+        expiries.proof(now, Duration::from_mins(1), Duration::from_secs(5), "/", "a");
         let of = |due| vec![(due, "/".to_owned(), "a".to_owned())];
         assert_eq!(expiries.take(now - Duration::from_secs(61)), Vec::new());
         assert_eq!(expiries.take(now), of(Due::Warning));

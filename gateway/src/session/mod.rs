@@ -63,6 +63,10 @@ pub struct Session {
     departed: CancellationToken,
 }
 
+/// A session is in as many rooms as it may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RoomsFull;
+
 /// A lock that a session holds, and the room that it is of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeldLock {
@@ -179,12 +183,12 @@ impl Session {
     /// A room is entered.
     ///
     /// # Errors
-    /// It is in as many as it may be; 0 is any number.
-    pub fn enter(&self, room: &str, most: u32) -> Result<(), ()> {
+    /// [`RoomsFull`]: it is in as many as it may be; 0 is any number.
+    pub fn enter(&self, room: &str, most: u32) -> Result<(), RoomsFull> {
         let mut rooms = self.rooms.lock();
         let full = most > 0 && rooms.len() >= usize::try_from(most).unwrap_or(usize::MAX);
         if full && !rooms.contains(room) {
-            return Err(());
+            return Err(RoomsFull);
         }
         rooms.insert(room.to_owned());
         Ok(())
@@ -264,6 +268,11 @@ impl Session {
     /// Whether this is the first time that its user's presence is marked; it is from now on.
     pub fn mark_present(&self) -> bool {
         !self.present.swap(true, Ordering::AcqRel)
+    }
+
+    /// Whether its user's presence may have to be marked.
+    pub fn wants_mark(&self) -> bool {
+        self.mount.contract.presence.is_some() && !self.present.load(Ordering::Acquire)
     }
 
     /// Presence is to be marked anew, for another user.

@@ -137,7 +137,8 @@ pub fn lift_binary(value: Value, binaries: &mut Vec<Bytes>) -> Result<Value, Not
                 binaries.push(bytes.into());
                 return Ok(json!({"_placeholder": true, "num": binaries.len() - 1}));
             }
-            let fields = map.into_iter().map(|(key, value)| Ok((key, lift_binary(value, binaries)?)));
+            let fields =
+                map.into_iter().map(|(key, value)| Ok((key, lift_binary(value, binaries)?)));
             fields.collect::<Result<_, _>>().map(Value::Object)
         }
         Value::Array(list) => {

@@ -28,7 +28,11 @@ use super::{
     Application, Arrival, Frame, Handshake, Inbound, Target,
     fabric::{Fabric, Fabrics, Missed},
 };
-use crate::{accept::Engine, metrics::{EdgeMetrics, WireMetrics}, session::Session};
+use crate::{
+    accept::Engine,
+    metrics::{EdgeMetrics, WireMetrics},
+    session::Session,
+};
 
 /// How the library is set up.
 #[derive(Clone, Debug)]
@@ -164,7 +168,7 @@ pub struct Ack {
 
 impl fmt::Debug for Ack {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Ack").field("id", &self.id).finish()
+        f.debug_struct("Ack").field("id", &self.id).finish_non_exhaustive()
     }
 }
 
@@ -251,11 +255,7 @@ impl fmt::Display for Rejected {
 
 impl Wire {
     /// Sets the library up; nothing is served until [`Wire::serve`] names the namespaces.
-    pub fn new(
-        config: &WireConfig,
-        metrics: WireMetrics,
-        edge: EdgeMetrics,
-    ) -> (Self, Service) {
+    pub fn new(config: &WireConfig, metrics: WireMetrics, edge: EdgeMetrics) -> (Self, Service) {
         // One packet of the largest kind must fit, and another behind it.
         let outbox_bytes = config.outbox_bytes.max(2 * config.payload_bytes);
         let fabrics = Fabrics::default();

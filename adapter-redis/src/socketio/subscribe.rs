@@ -1,0 +1,451 @@
+//! Channels that are listened to.
+//!
+//! In come wishes to listen to a channel and to stop; out go SUBSCRIBE and UNSUBSCRIBE, whatever came
+//! together in one command, and the messages of each channel to whoever wished for it. Wishes are counted:
+//! a channel is subscribed to once, by its first wish, and left with its last. One task owns the one
+//! connection. When it is lost, everything wished for is subscribed to on the next one, and the gap is told.
+//!
+//! There is no queue on the way in: a message is handed over on the task that read it, so a pod that is
+//! too slow is slowed down by Redis, which in the end closes the connection; that is a gap as any other.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use redis::{
+    AsyncConnectionConfig, Client, ProtocolVersion, PushInfo, PushKind, RedisError, RedisResult,
+    Value, aio::MultiplexedConnection,
+};
+use tokio::sync::{Notify, futures::OwnedNotified};
+use tracing::{debug, info, warn};
+
+use super::{counters::Counters, hooks::Hooks, publish::too_late};
+
+/// Channels that one command names at most.
+const BATCH: usize = 4096;
+/// The waits between attempts to connect: the first, and the one that it grows to.
+const DIAL_AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+
+/// Makes connections.
+#[derive(Clone)]
+pub(crate) struct Dialer {
+    client: Client,
+    connect_timeout: Duration,
+    pub(crate) response_timeout: Duration,
+}
+
+impl Dialer {
+    /// `client` may be of either protocol; the connections speak RESP3, whose subscribers may also ask.
+    pub(crate) fn new(
+        client: &Client,
+        connect_timeout: Duration,
+        response_timeout: Duration,
+    ) -> RedisResult<Self> {
+        let info = client.get_connection_info().clone();
+        let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+        let client = Client::open(info.set_redis_settings(settings))?;
+        Ok(Self { client, connect_timeout, response_timeout })
+    }
+
+    pub(crate) async fn dial(&self, table: Option<&Heard>) -> RedisResult<MultiplexedConnection> {
+        let mut config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(self.connect_timeout))
+            .set_response_timeout(None);
+        if let Some(heard) = table.cloned() {
+            config = config.set_push_sender(move |push| heard.push(push));
+        }
+        let connecting = self.client.get_multiplexed_async_connection_with_config(&config);
+        tokio::time::timeout(self.connect_timeout, connecting)
+            .await
+            .unwrap_or_else(|_| Err(too_late()))
+    }
+}
+
+/// Takes the messages of a channel. It is called on the task that reads from Redis.
+pub(crate) trait Inbound: Send + Sync {
+    fn receive(&self, role: Role, payload: Bytes);
+}
+
+/// What a channel is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    Broadcast,
+    Request,
+    Response,
+    Python,
+}
+
+/// Whether a channel is listened to.
+pub(crate) enum Standing {
+    /// It is.
+    Stands,
+    /// It will be when this is done.
+    Soon(OwnedNotified),
+    /// Redis has been away for so long that waiting is of no use.
+    Away,
+}
+
+struct Entry {
+    inbound: Weak<dyn Inbound>,
+    role: Role,
+    wishes: usize,
+    stands: bool,
+    /// Told when it stands, if anybody waits for it.
+    standing: Option<Arc<Notify>>,
+}
+
+struct Entries {
+    by_channel: HashMap<Arc<str>, Entry>,
+    /// Channels that the task has to look at. Only kept while there is a connection.
+    changed: HashSet<Arc<str>>,
+    connected: bool,
+    /// Since when not everything wished for is subscribed to.
+    down_since: Option<Instant>,
+    /// Whether there was a time when it was; what precedes it is no gap.
+    began: bool,
+    stand: usize,
+}
+
+/// All channels that are wished for.
+pub(crate) struct Table {
+    entries: Mutex<Entries>,
+    wake: Notify,
+    counters: Arc<Counters>,
+    /// How long a wish is worth waiting for.
+    patience: Duration,
+    longest: u64,
+    settled: tokio::sync::watch::Sender<bool>,
+}
+
+impl Table {
+    pub(crate) fn new(counters: Arc<Counters>, patience: Duration, longest: u64) -> Self {
+        Self {
+            entries: Mutex::new(Entries {
+                by_channel: HashMap::new(),
+                changed: HashSet::new(),
+                connected: false,
+                down_since: Some(Instant::now()),
+                began: false,
+                stand: 0,
+            }),
+            wake: Notify::new(),
+            counters,
+            patience,
+            longest,
+            settled: tokio::sync::watch::Sender::new(false),
+        }
+    }
+
+    /// Whether everything that was wished for when the connection was made is subscribed to.
+    pub(crate) fn is_up(&self) -> bool {
+        *self.settled.borrow()
+    }
+
+    /// Waits until it is.
+    pub(crate) async fn up(&self) {
+        let mut settled = self.settled.subscribe();
+        // The sender lives as long as the table.
+        let _ = settled.wait_for(|settled| *settled).await;
+    }
+
+    /// Wishes for a channel once more.
+    pub(crate) fn wish(&self, channel: &str, role: Role, inbound: Weak<dyn Inbound>) -> Standing {
+        let mut entries = self.entries.lock();
+        if let Some(entry) = entries.by_channel.get_mut(channel) {
+            entry.wishes += 1;
+            // The namespace may have been closed and opened again meanwhile.
+            entry.inbound = inbound;
+            return self.standing(&mut entries, channel);
+        }
+        let channel: Arc<str> = channel.into();
+        let entry = Entry { inbound, role, wishes: 1, stands: false, standing: None };
+        entries.by_channel.insert(channel.clone(), entry);
+        if entries.connected {
+            entries.changed.insert(channel.clone());
+            self.wake.notify_one();
+        }
+        self.standing(&mut entries, &channel)
+    }
+
+    /// How it is with a channel that was wished for.
+    pub(crate) fn watch(&self, channel: &str) -> Standing {
+        self.standing(&mut self.entries.lock(), channel)
+    }
+
+    fn standing(&self, entries: &mut Entries, channel: &str) -> Standing {
+        let hopeless = entries.down_since.is_some_and(|since| since.elapsed() > self.patience);
+        match entries.by_channel.get_mut(channel) {
+            Some(entry) if entry.stands => Standing::Stands,
+            Some(entry) if !hopeless => {
+                let standing = entry.standing.get_or_insert_default();
+                Standing::Soon(standing.clone().notified_owned())
+            }
+            _ => Standing::Away,
+        }
+    }
+
+    /// Takes one wish back.
+    pub(crate) fn forgo(&self, channel: &str) {
+        let mut guard = self.entries.lock();
+        let entries = &mut *guard;
+        let Some((channel, entry)) = entries.by_channel.get_key_value(channel) else { return };
+        let (channel, wishes) = (channel.clone(), entry.wishes.saturating_sub(1));
+        if let Some(entry) = entries.by_channel.get_mut(&channel) {
+            entry.wishes = wishes;
+        }
+        if wishes > 0 {
+            return;
+        }
+        if entries.connected {
+            entries.changed.insert(channel);
+            self.wake.notify_one();
+        } else {
+            entries.by_channel.remove(&channel);
+        }
+    }
+
+    /// Everything that is wished for; from here on changes are remembered.
+    fn begin(&self) -> Vec<Arc<str>> {
+        let mut entries = self.entries.lock();
+        entries.connected = true;
+        entries.changed.clear();
+        entries.by_channel.keys().cloned().collect()
+    }
+
+    /// What has changed: channels to leave and channels to subscribe to.
+    fn changes(&self) -> (Vec<Arc<str>>, Vec<Arc<str>>) {
+        let mut guard = self.entries.lock();
+        let entries = &mut *guard;
+        let (mut leave, mut subscribe) = (Vec::new(), Vec::new());
+        let changed: Vec<_> = entries.changed.iter().take(BATCH).cloned().collect();
+        for channel in changed {
+            entries.changed.remove(&channel);
+            match entries.by_channel.get(&channel) {
+                Some(entry) if entry.wishes == 0 => {
+                    entries.stand -= usize::from(entry.stands);
+                    entries.by_channel.remove(&channel);
+                    leave.push(channel);
+                }
+                Some(entry) if !entry.stands => subscribe.push(channel),
+                _ => {}
+            }
+        }
+        self.counters.subscriptions.set(entries.stand);
+        (leave, subscribe)
+    }
+
+    fn stand(&self, channels: &[Arc<str>]) {
+        let mut guard = self.entries.lock();
+        let entries = &mut *guard;
+        for channel in channels {
+            let Some(entry) = entries.by_channel.get_mut(channel) else { continue };
+            entries.stand += usize::from(!entry.stands);
+            entry.stands = true;
+            if let Some(standing) = entry.standing.take() {
+                standing.notify_waiters();
+            }
+        }
+        self.counters.subscriptions.set(entries.stand);
+    }
+
+    /// Everything stands. Gives the time for which it did not, if it had stood before.
+    fn rise(&self) -> Option<Duration> {
+        let mut entries = self.entries.lock();
+        let lost = entries.down_since.take().map(|since| since.elapsed());
+        let gap = lost.filter(|_| entries.began);
+        entries.began = true;
+        drop(entries);
+        self.settled.send_replace(true);
+        gap
+    }
+
+    fn fall(&self) {
+        let mut guard = self.entries.lock();
+        let entries = &mut *guard;
+        entries.connected = false;
+        entries.changed.clear();
+        entries.stand = 0;
+        entries.by_channel.retain(|_, entry| {
+            entry.stands = false;
+            entry.wishes > 0
+        });
+        if entries.down_since.is_none() {
+            entries.down_since = Some(Instant::now());
+            self.counters.gaps.one();
+        }
+        drop(guard);
+        self.counters.subscriptions.set(0);
+        self.settled.send_replace(false);
+    }
+
+    fn deliver(&self, data: Vec<Value>) {
+        let mut data = data.into_iter();
+        let (Some(Value::BulkString(channel)), Some(Value::BulkString(payload))) =
+            (data.next(), data.next())
+        else {
+            return;
+        };
+        self.counters.received.one();
+        if payload.len() as u64 > self.longest {
+            self.counters.malformed.one();
+            debug!(bytes = payload.len(), "a message is longer than is read");
+            return;
+        }
+        let Ok(channel) = std::str::from_utf8(&channel) else { return };
+        let target = {
+            let entries = self.entries.lock();
+            entries.by_channel.get(channel).map(|entry| (entry.inbound.clone(), entry.role))
+        };
+        // A channel that was left may have messages on their way.
+        if let Some((inbound, role)) = target
+            && let Some(inbound) = inbound.upgrade()
+        {
+            inbound.receive(role, payload.into());
+        }
+    }
+}
+
+/// What the connection hands over to the table, and whether it does at all.
+#[derive(Clone)]
+pub(crate) struct Heard {
+    table: Arc<Table>,
+    pushes: Arc<AtomicU64>,
+    gone: Arc<Notify>,
+}
+
+impl Heard {
+    fn push(&self, push: PushInfo) -> Result<(), std::convert::Infallible> {
+        self.pushes.fetch_add(1, Ordering::Relaxed);
+        match push.kind {
+            PushKind::Message => self.table.deliver(push.data),
+            PushKind::Disconnection => self.gone.notify_one(),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// The task that keeps what is wished for subscribed to.
+pub(crate) struct Subscriber {
+    pub(crate) table: Arc<Table>,
+    pub(crate) dialer: Dialer,
+    pub(crate) hooks: Arc<dyn Hooks>,
+    pub(crate) ping_interval: Duration,
+}
+
+impl Subscriber {
+    pub(crate) async fn run(self) {
+        let mut wait = DIAL_AGAIN.0;
+        loop {
+            let heard = Heard {
+                table: self.table.clone(),
+                pushes: Arc::default(),
+                gone: Arc::default(),
+            };
+            match self.dialer.dial(Some(&heard)).await {
+                Ok(connection) => {
+                    wait = DIAL_AGAIN.0;
+                    let Err(error) = self.listen(connection, &heard).await;
+                    warn!(%error, "the subscribing connection is lost");
+                    self.table.fall();
+                }
+                Err(error) => {
+                    self.table.counters.failed_dials.one();
+                    debug!(%error, "redis cannot be subscribed to");
+                }
+            }
+            // Pods that lost Redis together do not return together.
+            let jitter = rand::random_range(0.5..1.0);
+            tokio::time::sleep(wait.mul_f64(jitter)).await;
+            wait = (wait * 2).min(DIAL_AGAIN.1);
+        }
+    }
+
+    /// Subscribes to everything, then to what changes, until the connection fails.
+    async fn listen(
+        &self,
+        mut connection: MultiplexedConnection,
+        heard: &Heard,
+    ) -> Result<std::convert::Infallible, RedisError> {
+        for channels in self.table.begin().chunks(BATCH) {
+            self.subscribe(&mut connection, heard, channels).await?;
+        }
+        if let Some(lost) = self.table.rise() {
+            info!(?lost, "everything is subscribed to again");
+            self.hooks.on_gap(lost);
+        }
+        let mut ping = tokio::time::interval(self.ping_interval);
+        ping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = heard.gone.notified() => return Err(gone()),
+                () = self.table.wake.notified() => self.follow(&mut connection, heard).await?,
+                _ = ping.tick() => {
+                    let mut asking = connection.clone();
+                    self.patient(heard, redis::cmd("PING").exec_async(&mut asking)).await?;
+                }
+            }
+        }
+    }
+
+    async fn follow(
+        &self,
+        connection: &mut MultiplexedConnection,
+        heard: &Heard,
+    ) -> RedisResult<()> {
+        loop {
+            let (leave, subscribe) = self.table.changes();
+            if leave.is_empty() && subscribe.is_empty() {
+                return Ok(());
+            }
+            if !leave.is_empty() {
+                let names: Vec<&str> = leave.iter().map(AsRef::as_ref).collect();
+                self.patient(heard, connection.unsubscribe(names)).await?;
+            }
+            self.subscribe(connection, heard, &subscribe).await?;
+        }
+    }
+
+    async fn subscribe(
+        &self,
+        connection: &mut MultiplexedConnection,
+        heard: &Heard,
+        channels: &[Arc<str>],
+    ) -> RedisResult<()> {
+        if channels.is_empty() {
+            return Ok(());
+        }
+        let names: Vec<&str> = channels.iter().map(AsRef::as_ref).collect();
+        self.patient(heard, connection.subscribe(names)).await?;
+        self.table.stand(channels);
+        Ok(())
+    }
+
+    /// Waits for an answer as long as Redis says anything at all: behind many messages it comes late.
+    async fn patient<T>(
+        &self,
+        heard: &Heard,
+        call: impl Future<Output = RedisResult<T>>,
+    ) -> RedisResult<T> {
+        tokio::pin!(call);
+        loop {
+            let before = heard.pushes.load(Ordering::Relaxed);
+            match tokio::time::timeout(self.dialer.response_timeout, &mut call).await {
+                Ok(answer) => return answer,
+                Err(_) if heard.pushes.load(Ordering::Relaxed) != before => {}
+                Err(_) => return Err(too_late()),
+            }
+        }
+    }
+}
+
+fn gone() -> RedisError {
+    RedisError::from(std::io::Error::from(std::io::ErrorKind::ConnectionReset))
+}

@@ -1,0 +1,168 @@
+//! Events between Node's pods and ours.
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use crate::{
+    harness::{Node, Pod},
+    redis_server::Server,
+};
+
+/// Two servers, one of each kind, with two clients each: `n1`, `n2` and `o1`, `o2`.
+pub(crate) struct Mixed {
+    pub(crate) node: Node,
+    pub(crate) pod: Pod,
+    pub(crate) ids: [String; 4],
+    pub(crate) server: Server,
+}
+
+impl Mixed {
+    pub(crate) async fn start(library: &str) -> Self {
+        let server = Server::start().await;
+        let pod = Pod::ready(&server, "ours").await;
+        let node = Node::start(&server).await;
+        let port = node.serve("stock", &format!("{{ library: '{library}' }}")).await;
+        let ids = [
+            node.join("n1", &port).await,
+            node.join("n2", &port).await,
+            node.join("o1", &pod.port).await,
+            node.join("o2", &pod.port).await,
+        ];
+        for ours in ["o1", "o2"] {
+            assert!(node.until(ours, "attached").await.is_empty());
+        }
+        Self { node, pod, ids, server }
+    }
+
+    /// What every client has heard up to `end`, which is then sent to everybody by the other side.
+    pub(crate) async fn heard(&self, by_node: bool) -> [Vec<Value>; 4] {
+        if by_node {
+            self.node.run("servers.stock.emit('end')").await;
+        } else {
+            self.pod.io.emit("end", &()).await.unwrap();
+        }
+        let mut heard = [const { Vec::new() }; 4];
+        for (client, heard) in ["n1", "n2", "o1", "o2"].into_iter().zip(&mut heard) {
+            *heard = self.node.until(client, "end").await;
+        }
+        heard
+    }
+}
+
+fn event(name: &str) -> Vec<Value> {
+    vec![json!([name, 1])]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn node_reaches_ours() {
+    for library in ["ioredis", "redis"] {
+        let mixed = Mixed::start(library).await;
+        let Mixed { node, pod, ids: [_, n2, o1, o2], .. } = &mixed;
+        node.run("await clients.n1.socket.emitWithAck('join', 'r1')").await;
+        let reach = node.run("return clients.o1.socket.emitWithAck('join', 'r1')").await;
+        assert_eq!(reach, "Cluster");
+        pod.put(o2, "r2").await;
+
+        let cases = [
+            ("all", "io.emit('e', 1)".to_owned(), [true, true, true, true]),
+            ("a room", "io.to('r1').emit('e', 1)".to_owned(), [true, false, true, false]),
+            ("rooms", "io.to(['r1','r2']).emit('e', 1)".to_owned(), [true, false, true, true]),
+            ("another room", "io.to('r3').emit('e', 1)".to_owned(), [false; 4]),
+            ("except", "io.except('r1').emit('e', 1)".to_owned(), [false, true, false, true]),
+            ("one of ours", format!("io.to('{o1}').emit('e', 1)"), [false, false, true, false]),
+            ("but ours", format!("io.except('{o1}').emit('e', 1)"), [true, true, false, true]),
+            (
+                "others",
+                format!("io.sockets.sockets.get('{n2}').broadcast.emit('e', 1)"),
+                [true, false, true, true],
+            ),
+            ("volatile", "io.volatile.emit('e', 1)".to_owned(), [true; 4]),
+            ("local", "io.local.emit('e', 1)".to_owned(), [true, true, false, false]),
+        ];
+        for (name, code, want) in cases {
+            node.run(&format!("const io = servers.stock; {code}")).await;
+            let heard = mixed.heard(true).await;
+            let want = want.map(|heard| if heard { event("e") } else { Vec::new() });
+            assert_eq!(heard, want, "{name} with {library}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ours_reach_node() {
+    let mixed = Mixed::start("ioredis").await;
+    let Mixed { node, pod, ids: [n1, n2, o1, o2], .. } = &mixed;
+    node.run("await clients.n1.socket.emitWithAck('join', 'r1')").await;
+    pod.put(o1, "r1").await;
+    pod.put(o2, "r2").await;
+
+    let io = &pod.io;
+    let first = io.get_socket(o1.parse().unwrap()).unwrap();
+    io.emit("e", &1).await.unwrap();
+    assert_eq!(mixed.heard(false).await, [const { () }; 4].map(|()| event("e")), "all");
+    let cases = [
+        ("a room", io.to("r1"), [true, false, true, false]),
+        ("rooms", io.to(["r1", "r2"]), [true, false, true, true]),
+        ("but a room", io.except("r1"), [false, true, false, true]),
+        ("one of Node's", io.to(n2.clone()), [false, true, false, false]),
+        ("one of ours", io.to(o2.clone()), [false, false, false, true]),
+        ("all but one of Node's", io.except(n1.clone()), [false, true, true, true]),
+        ("others", first.broadcast(), [true, true, false, true]),
+        ("others in a room", first.to("r1"), [true, false, false, false]),
+        ("a room, all of it", first.within("r1"), [true, false, true, false]),
+        ("here", io.local(), [false, false, true, true]),
+        ("volatile", first.broadcast().to("r1").volatile(), [true, false, false, false]),
+    ];
+    for (name, operators, want) in cases {
+        operators.emit("e", &1).await.unwrap();
+        let heard = mixed.heard(false).await;
+        let want = want.map(|heard| if heard { event("e") } else { Vec::new() });
+        assert_eq!(heard, want, "{name}");
+    }
+    let counters = pod.bus.counters().snapshot();
+    assert_eq!((counters.malformed, counters.unwritable, counters.refused), (0, 0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_kind_of_value_crosses_both_ways() {
+    let mixed = Mixed::start("ioredis").await;
+    let value = json!({
+        "text": "quote \" and \u{1F980}", "whole": 5, "negative": -70000, "big": 9_007_199_254_740_991_i64,
+        "real": 1.25, "list": [[], {}, null, true], "deep": {"a": {"b": [1, 2]}}
+    });
+    let code = format!(
+        "servers.stock.emit('e', {value}, Buffer.from([1, 2, 3]), {{ x: new Uint8Array([9]), at: new Date(0) }})"
+    );
+    mixed.node.run(&code).await;
+    let at = json!("1970-01-01T00:00:00.000Z");
+    let want = json!([["e", value, {"hex": "010203"}, {"x": {"hex": "09"}, "at": at}]]);
+    for heard in mixed.heard(true).await {
+        assert_eq!(Value::Array(heard), want, "from Node");
+    }
+
+    let binary = Bytes::from_static(&[1, 2, 3]);
+    let nested = serde_json::Map::from_iter([("n".to_owned(), json!(2))]);
+    mixed.pod.io.emit("e", &(&value, &binary, (&Bytes::from_static(&[9]), nested))).await.unwrap();
+    let want = json!([["e", value, {"hex": "010203"}, [{"hex": "09"}, {"n": 2}]]]);
+    for heard in mixed.heard(false).await {
+        assert_eq!(Value::Array(heard), want, "from ours");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn order_is_kept_and_nothing_is_doubled() {
+    let mixed = Mixed::start("ioredis").await;
+    let Mixed { node, pod, ids: [_, _, o1, o2], .. } = &mixed;
+    pod.put(o1, "r1").await;
+    pod.put(o2, "r1").await;
+    node.run("await clients.n1.socket.emitWithAck('join', 'r1')").await;
+    // Within what the library queues for a connection, so that nothing is refused.
+    for n in 0..100 {
+        pod.io.to("r1").emit("e", &n).await.unwrap();
+    }
+    let want: Vec<Value> = (0..100).map(|n| json!(["e", n])).collect();
+    let [n1, n2, o1, o2] = mixed.heard(false).await;
+    assert_eq!(n1, want);
+    assert!(n2.is_empty());
+    assert_eq!((o1, o2), (want.clone(), want));
+}
