@@ -221,5 +221,5 @@ describe('limits', () => {
         await until('the slow one is counted out', async () => (await counted()) === 1);
         assertOk(await quick.call('ping'), 'ping');
         close();
-      }));
+      }, { config: '[engine]\nwrite_timeout = "2s"\n' }));
 });

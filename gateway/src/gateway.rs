@@ -155,7 +155,7 @@ impl Gateway {
             wire.serve(&mount.namespace, &application);
         }
         let engines = Engines::new(&config.limits, metrics.edge.clone());
-        let edge = Edge::new(edge_config(config), engines, service, metrics.edge.clone());
+        let edge = Edge::new(edge_config(config), engines.clone(), service, metrics.edge.clone());
         let leaving = Arc::new(AtomicBool::new(false));
 
         let public = listen("listen", config.listen).await?;
@@ -193,6 +193,7 @@ impl Gateway {
             }
         });
         tasks.serve(watch::leases(core.clone(), metrics.redis_up.clone()));
+        tasks.serve(watch::pollers(engines, stall));
         tasks.serve(watch::expiries(door));
         tasks.serve(watch::changes(core.clone()));
         Ok(Self {

@@ -242,7 +242,7 @@ impl Edge {
             () = engine.until_cut() => unknown(),
         };
         if let Some(poll) = poll {
-            poll.answered();
+            poll.answered(Instant::now());
         }
         // What the library had ready by then may say that the server disconnects, after which clients
         // do not come back.

@@ -31,6 +31,8 @@ pub struct Engine {
     cut: AtomicBool,
     cutting: Notify,
     losses: Mutex<Vec<Loss>>,
+    /// Since when a polling client has had no poll in flight; none while it has one.
+    unpolled: Mutex<Option<Instant>>,
     all: Arc<Shared>,
 }
 
@@ -80,6 +82,7 @@ impl Engine {
     /// A poll is in flight until the guard is told that it was answered. A client that takes its poll
     /// back is gone.
     pub fn poll(self: &Arc<Self>) -> Poll {
+        *self.unpolled.lock() = None;
         Poll { engine: self.clone(), answered: false }
     }
 
@@ -120,7 +123,8 @@ pub struct Poll {
 
 impl Poll {
     /// It was answered.
-    pub fn answered(mut self) {
+    pub fn answered(mut self, now: Instant) {
+        *self.engine.unpolled.lock() = Some(now);
         self.answered = true;
     }
 }
@@ -217,6 +221,7 @@ impl Engines {
             cut: AtomicBool::new(false),
             cutting: Notify::new(),
             losses: Mutex::default(),
+            unpolled: Mutex::new(Some(now)),
             all: self.0.clone(),
         }))
     }
@@ -249,6 +254,21 @@ impl Engines {
     /// The polling session of this id.
     pub fn find(&self, sid: &str) -> Option<Arc<Engine>> {
         self.0.by_sid.lock().get(sid).and_then(Weak::upgrade)
+    }
+
+    /// Cuts off polling clients that have not polled for this long: nothing is read of what is queued
+    /// for them.
+    pub fn cut_unpolled(&self, most: Duration, now: Instant) {
+        let named: Vec<Arc<Engine>> =
+            self.0.by_sid.lock().values().filter_map(Weak::upgrade).collect();
+        for engine in named {
+            let since = *engine.unpolled.lock();
+            let late = since.is_some_and(|since| now.saturating_duration_since(since) > most);
+            if late && !engine.has_stream() && !engine.is_cut() {
+                self.0.metrics.slow_consumer();
+                engine.cut();
+            }
+        }
     }
 
     /// How many are open.
