@@ -31,6 +31,11 @@ def url(server: socket.socket) -> str:
     return f"http://{host}:{port}"
 
 
+async def _ended(tasks: list["asyncio.Task"]) -> None:
+    """Waits for cancelled tasks, inside the loop that they belong to."""
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
 @contextlib.contextmanager
 def serve(app) -> Iterator[str]:
     """An ASGI application on a thread of its own, with real sockets."""
@@ -105,7 +110,7 @@ def tcp_to(path: str) -> Iterator[str]:
         tasks = asyncio.all_tasks(loop)
         for task in tasks:
             task.cancel()
-        loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        loop.run_until_complete(_ended(tasks))
         loop.close()
         listener.close()
 
