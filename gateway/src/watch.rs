@@ -1,6 +1,9 @@
 //! What is done every second or so: leases, lapses, what is due, and what is told when it changes.
 
-use std::{collections::HashMap, sync::Arc, time::{Duration, Instant},
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
 use prometheus::IntGauge;

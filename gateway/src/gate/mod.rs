@@ -4,6 +4,8 @@
 //! without which nothing is done. The connection's own bucket was charged before. It never acts.
 
 mod pace;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

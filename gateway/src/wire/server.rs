@@ -126,6 +126,12 @@ impl fmt::Debug for Peer {
 }
 
 impl Peer {
+    /// The peer of a session that has no connection, for tests of what needs none.
+    #[cfg(test)]
+    pub(crate) fn detached(engine: Arc<Engine>) -> Self {
+        Self { socket: Weak::new(), engine }
+    }
+
     /// Ends the connection in its namespace: the client does not come back by itself.
     pub fn leave(&self) {
         if let Some(socket) = self.socket.upgrade() {
@@ -423,5 +429,38 @@ const fn label(reason: DisconnectReason) -> &'static str {
         DisconnectReason::ClientNSDisconnect => "client",
         DisconnectReason::ServerNSDisconnect => "server",
         DisconnectReason::ClosingServer => "shutdown",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(text: &str) -> socketioxide_core::Value {
+        socketioxide_core::Value::Str(text.to_owned().into(), None)
+    }
+
+    #[test]
+    fn reads_names_and_arguments() {
+        let cases = [
+            ("plain", r#"["e",1,{"a":2}]"#, Some(("e", 2))),
+            ("no arguments", r#"["e"]"#, Some(("e", 0))),
+            ("a number", "[5,1]", Some(("5", 1))),
+            ("empty", "[]", None),
+            ("no name", "[null]", None),
+            ("no array", r#"{"e":1}"#, None),
+            ("cut", r#"["e",1"#, None),
+        ];
+        for (name, json, want) in cases {
+            let got = decode(text(json)).map(|(event, args, _)| (event, args.len()));
+            assert_eq!(got, want.map(|(event, args)| (event.to_owned(), args)), "{name}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_read_or_not(json in "\\PC{0,200}") {
+            let _ = decode(text(&json));
+        }
     }
 }
