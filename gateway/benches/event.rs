@@ -57,7 +57,7 @@ impl Client {
         client.socket.send(Message::text("40")).await.expect("written");
         let text = client.text("40").await;
         let body: Value = serde_json::from_str(&text[2..]).expect("the id is JSON");
-        client.sid = body["sid"].as_str().expect("the id is text").to_owned();
+        body["sid"].as_str().expect("the id is text").clone_into(&mut client.sid);
         client
     }
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use crate::{
-    action::{self, Chooser, Done},
+    action::{self, Chooser, Done, Reply},
     clock,
     core::Core,
     refusal::{Code, Refusal},
@@ -40,7 +40,7 @@ pub async fn perform(
         ack
     };
     let ack = match name {
-        "echo" => return Ok(Done { ack: args, binaries, disconnect: false }),
+        "echo" => return Ok(Done { ack: Reply::Args(args), binaries, disconnect: false }),
         "join" => {
             action::join(core, session, room()?, Chooser::Client).await?;
             usual(json!({"room": room()?}))
@@ -58,5 +58,5 @@ pub async fn perform(
             ));
         }
     };
-    Ok(Done { ack: vec![ack], binaries, disconnect: false })
+    Ok(Done { ack: Reply::Args(vec![ack]), binaries, disconnect: false })
 }

@@ -15,7 +15,8 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use crate::{
-    action, clock,
+    action::{self, Reply},
+    clock,
     contract::AuthMode,
     core::Core,
     gate,
@@ -102,7 +103,7 @@ impl Door {
         self.0.metrics.refused(refusal.code);
         let asked = ack.is_some();
         if let Some(ack) = ack {
-            ack.send(self.0.fanout.wire(), &[action::negative_ack(event, &refusal)], &[]);
+            ack.send(self.0.fanout.wire(), &action::negative_ack(event, &refusal));
         }
         action::send_refused(&self.0, session, event, None, &refusal.into(), asked);
     }
@@ -120,8 +121,14 @@ impl Door {
         let wire = self.0.fanout.wire();
         match done {
             Ok(done) => {
-                if let Some(ack) = ack {
-                    ack.send(wire, &done.ack, &done.binaries);
+                match (ack, done.ack) {
+                    (None, _) => {}
+                    (Some(ack), Reply::Args(args))
+                        if args.len() != 1 || !done.binaries.is_empty() =>
+                    {
+                        ack.send_all(wire, &args, &done.binaries);
+                    }
+                    (Some(ack), reply) => ack.send(wire, &reply),
                 }
                 if done.disconnect {
                     session.peer.leave();
@@ -129,7 +136,7 @@ impl Door {
             }
             Err(refusal) => {
                 if let Some(ack) = ack {
-                    ack.send(wire, &[action::negative_ack(&name, &refusal)], &[]);
+                    ack.send(wire, &action::negative_ack(&name, &refusal));
                 }
             }
         }
@@ -141,12 +148,14 @@ impl Application for Door {
     async fn admit(&self, namespace: &str, handshake: Handshake) -> Result<Arc<Session>, String> {
         let core = &self.0;
         let mount = core.mount(namespace).ok_or_else(|| "Invalid namespace".to_owned())?;
-        let refuse = |outcome: &'static str| {
+        let refused = |outcome: &'static str, text: String| {
             core.metrics.connect(outcome);
-            move |text: String| text
+            text
         };
-        let identity = self.identify(mount, &handshake).await.map_err(refuse("token"))?;
-        self.former(mount, &handshake.sid).await.map_err(refuse("former"))?;
+        let identity = self.identify(mount, &handshake).await;
+        let identity = identity.map_err(|text| refused("token", text))?;
+        let former = self.former(mount, &handshake.sid).await;
+        former.map_err(|text| refused("former", text))?;
         let limits = core.limits.connection;
         let bucket = Bucket::new(limits.events_per_second, limits.burst, Instant::now());
         let session = Arc::new(Session::new(
@@ -159,8 +168,7 @@ impl Application for Door {
             core.limits.waiting_events,
         ));
         if action::welcome(core, &session).await.is_err() {
-            core.metrics.connect("too_many");
-            return Err("Too many connections".to_owned());
+            return Err(refused("too_many", "Too many connections".to_owned()));
         }
         core.metrics.connect("accepted");
         core.metrics.sessions(1);

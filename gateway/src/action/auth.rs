@@ -9,7 +9,7 @@ use adapter::{Denied, Kind, Place, Wish};
 use serde_json::{Value, json};
 
 use super::{
-    Done, Flow, Stopped,
+    Done, Flow, Reply, Stopped,
     announce::{announce, tell_event},
     flow::Names,
     presence, rooms,
@@ -236,7 +236,7 @@ pub(super) async fn refresh_anywhere(
     let ack = json!({
         "ok": true, "event": REFRESH, "ts": clock::timestamp(), "session": value,
     });
-    Ok(Done { ack: vec![ack], binaries: Vec::new(), disconnect: false })
+    Ok(Done { ack: Reply::Args(vec![ack]), binaries: Vec::new(), disconnect: false })
 }
 
 /// Takes a fresh token of the same user over, or renews the stored session.

@@ -47,7 +47,7 @@ async fn one(flow: &mut Flow, update: Value) -> Value {
         Ok(done) => {
             flow.disconnect |= done.disconnect;
             // A contract acks with one argument.
-            done.ack.into_iter().next().unwrap_or_default()
+            done.ack.into_args().into_iter().next().unwrap_or_default()
         }
         Err(refusal) => negative_ack(&event, &refusal),
     }

@@ -11,7 +11,7 @@ use crate::{
     fanout::enveloped,
     session::Session,
     upstream,
-    wire::{Target, user_room},
+    wire::{Frame, Target, user_room},
 };
 
 /// Sends an event that a step describes.
@@ -30,23 +30,29 @@ pub(super) fn relay(flow: &mut Flow, relay: &Relay) -> Result<(), Stopped> {
         rooms::admit_room(&flow.core, &flow.session, &name, rooms::Chooser::of(room))?;
     }
     let target = audience(flow, &relay.to, relay.room.as_ref());
-    let mut args = flow.args().to_vec();
-    if let Some(Value::Object(add)) = relay.add.as_ref().map(|add| add.fill(flow)) {
-        match args.first_mut() {
-            Some(Value::Object(payload)) => payload.extend(add),
-            Some(_) => {}
-            None => args.push(Value::Object(add)),
-        }
+    if target.is_nobody() {
+        return Ok(());
     }
-    let session = &flow.session;
-    flow.core.fanout.send(
-        &session.mount.namespace,
-        &target,
-        &flow.event,
-        &args,
-        flow.binaries(),
-        relay.volatile,
-    );
+    let add = match relay.add.as_ref().map(|add| add.fill(flow)) {
+        Some(Value::Object(add)) => add,
+        Some(_) | None => Map::new(),
+    };
+    let (core, mount) = (&flow.core, &flow.session.mount);
+    let frame = match flow.args() {
+        [Value::Object(payload), rest @ ..] if flow.binaries().is_empty() => {
+            Frame::merged(&flow.event, payload, &add, rest)
+        }
+        args => {
+            let mut args = args.to_vec();
+            match args.first_mut() {
+                Some(Value::Object(payload)) => payload.extend(add),
+                Some(_) => {}
+                None => args.push(Value::Object(add)),
+            }
+            Frame::event(&flow.event, &args, flow.binaries())
+        }
+    };
+    core.fanout.wire().send(&mount.namespace, &target, frame, relay.volatile);
     Ok(())
 }
 

@@ -1,6 +1,9 @@
 //! The state of one event while its steps run: what it is, and what steps have bound.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{
+    borrow::Cow,
+    sync::{Arc, OnceLock},
+};
 
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -30,6 +33,8 @@ pub struct Flow {
     released: Released,
     bound: Vec<(Box<str>, Value)>,
     ack: Option<Value>,
+    /// The time that its templates show, the same for all of them.
+    ts: OnceLock<Value>,
     #[expect(dead_code, reason = "counts the work for as long as it lasts")]
     work: Work,
 }
@@ -55,6 +60,7 @@ impl Flow {
             released,
             bound: Vec::new(),
             ack: None,
+            ts: OnceLock::new(),
             work,
         }
     }
@@ -72,6 +78,7 @@ impl Flow {
             released: Released::default(),
             bound: Vec::new(),
             ack: None,
+            ts: OnceLock::new(),
             work,
         }
     }
@@ -135,7 +142,10 @@ impl Scope for Flow {
             "args" => Value::from(self.args.clone()),
             "event" => Value::from(self.event.as_str()),
             "sid" => Value::from(&*self.session.sid),
-            "ts" => Value::from(clock::timestamp()),
+            "ts" => {
+                let now = || Value::from(clock::timestamp());
+                return Some(Cow::Borrowed(self.ts.get_or_init(now)));
+            }
             "user" => self.session.user_value(),
             "actor" => self.session.actor().to_value(),
             "roles" => json!(self.session.identity().roles),

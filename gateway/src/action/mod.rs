@@ -23,7 +23,8 @@ mod upstream;
 use std::{future::Future, pin::Pin, sync::Arc, time::Instant};
 
 use bytes::Bytes;
-use serde_json::{Value, json};
+use serde::{Serialize, Serializer, ser::SerializeMap};
+use serde_json::{Map, Value, json};
 
 pub use announce::announce;
 pub use announce::lapses;
@@ -75,11 +76,62 @@ impl From<adapter::StateError> for Stopped {
     }
 }
 
+/// The arguments of an ack.
+#[derive(Debug)]
+pub enum Reply {
+    /// These.
+    Args(Vec<Value>),
+    /// `{ok, event, ts}` and the contract's fields. Written as it is, since most acks are no more.
+    Usual {
+        /// The event's name.
+        event: String,
+        /// Fields besides.
+        fields: Option<Map<String, Value>>,
+    },
+}
+
+impl Serialize for Reply {
+    /// Writes the first argument.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Args(args) => args.first().serialize(serializer),
+            Self::Usual { event, fields } => {
+                let own =
+                    |key: &str| fields.as_ref().is_some_and(|fields| fields.contains_key(key));
+                let mut map = serializer.serialize_map(None)?;
+                if !own("ok") {
+                    map.serialize_entry("ok", &true)?;
+                }
+                if !own("event") {
+                    map.serialize_entry("event", event)?;
+                }
+                if !own("ts") {
+                    map.serialize_entry("ts", &crate::clock::timestamp())?;
+                }
+                for (key, value) in fields.iter().flatten() {
+                    map.serialize_entry(key, value)?;
+                }
+                map.end()
+            }
+        }
+    }
+}
+
+impl Reply {
+    /// As values, where they are needed as such.
+    pub fn into_args(self) -> Vec<Value> {
+        match self {
+            Self::Args(args) => args,
+            usual @ Self::Usual { .. } => vec![serde_json::to_value(usual).unwrap_or_default()],
+        }
+    }
+}
+
 /// What came of an event.
 #[derive(Debug)]
 pub struct Done {
     /// The ack's arguments.
-    pub ack: Vec<Value>,
+    pub ack: Reply,
     /// Attachments that the ack may refer to.
     pub binaries: Vec<Bytes>,
     /// The application wants the connection gone.
@@ -152,21 +204,19 @@ async fn run(mut flow: Flow) -> Result<Done, Stopped> {
     };
     steps(&mut flow, event.steps.as_deref().unwrap_or_default()).await?;
     let ack = match (flow.take_ack(), &event.reply) {
-        (Some(ack), _) => ack,
-        (None, Some(reply)) => reply.fill(&flow),
+        (Some(ack), _) => Reply::Args(vec![ack]),
+        (None, Some(reply)) => Reply::Args(vec![reply.fill(&flow)]),
         (None, None) => usual_ack(&flow, event.ack.as_ref()),
     };
-    Ok(Done { ack: vec![ack], disconnect: flow.disconnect, binaries: flow.into_binaries() })
+    Ok(Done { ack, disconnect: flow.disconnect, binaries: flow.into_binaries() })
 }
 
-fn usual_ack(flow: &Flow, fields: Option<&crate::contract::Template>) -> Value {
-    let mut ack = json!({"ok": true, "event": flow.event, "ts": crate::clock::timestamp()});
-    if let (Value::Object(ack), Some(Value::Object(fields))) =
-        (&mut ack, fields.map(|f| f.fill(flow)))
-    {
-        ack.extend(fields);
-    }
-    ack
+fn usual_ack(flow: &Flow, fields: Option<&crate::contract::Template>) -> Reply {
+    let fields = match fields.map(|fields| fields.fill(flow)) {
+        Some(Value::Object(fields)) => Some(fields),
+        Some(_) | None => None,
+    };
+    Reply::Usual { event: flow.event.clone(), fields }
 }
 
 /// The ack of a refused event.

@@ -49,6 +49,7 @@ const ROOTS: &[&str] = &[
     "data",
     "error",
     "health",
+    "image",
     "members",
     "progress",
     "reason",
@@ -71,7 +72,8 @@ pub fn load_dir(dir: &Path) -> Result<Vec<Contract>, Vec<ContractError>> {
     let trouble = |mistake: String| {
         vec![ContractError { file: dir.display().to_string(), mistakes: vec![mistake] }]
     };
-    let entries = std::fs::read_dir(dir).map_err(|error| trouble(error.to_string()))?;
+    let entries = std::fs::read_dir(dir)
+        .map_err(|error| trouble(format!("contracts.dir: cannot be read: {error}")))?;
     let mut paths: Vec<_> = entries
         .filter_map(|entry| entry.ok().map(|entry| entry.path()))
         .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
@@ -200,6 +202,7 @@ impl Contract {
         if let Some(envelope) = &self.envelope {
             walk.template("envelope", envelope);
         }
+        walk.rules();
         walk.mistakes
     }
 
@@ -260,8 +263,38 @@ impl Walk<'_> {
             self.refused(&format!("{at}.refused"), refused);
         }
         for (number, part) in event.demo.iter().flatten().enumerate() {
-            self.template(&format!("{at}.demo[{number}]"), &part.answer);
+            let at = format!("{at}.demo[{number}]");
+            self.template(&at, &part.answer);
+            if let Some(when) = &part.when {
+                self.root(&at, when.root());
+            }
         }
+    }
+
+    /// Rules that announce what begins and ends by itself.
+    fn rules(&mut self) {
+        let contract = self.contract;
+        for (pattern, rule) in &contract.room {
+            for (key, announcement) in [("joined", &rule.joined), ("left", &rule.left)] {
+                if let Some(announcement) = announcement {
+                    self.template(&format!("room.\"{pattern}\".{key}"), &announcement.data);
+                }
+            }
+        }
+        for (name, rule) in &contract.lock {
+            self.template(&format!("lock.{name}.room"), &rule.room);
+            self.template(&format!("lock.{name}.locked"), &rule.locked.data);
+            self.template(&format!("lock.{name}.unlocked"), &rule.unlocked.data);
+        }
+        for (name, rule) in &contract.roster {
+            self.template(&format!("roster.{name}.left"), &rule.left.data);
+        }
+        for (name, out) in &contract.out {
+            self.optional(&format!("out.{name}.default"), out.default.as_ref());
+        }
+        self.optional("typing.data", contract.typing.as_ref().map(|rule| &rule.data));
+        self.optional("presence.data", contract.presence.as_ref().map(|rule| &rule.data));
+        self.optional("watch.data", contract.watch.as_ref().map(|rule| &rule.data));
     }
 
     fn refused(&mut self, at: &str, refused: &Refused) {

@@ -41,6 +41,30 @@ impl Serialize for Array<'_> {
     }
 }
 
+/// The first object's fields that the second does not have, then the second's.
+struct Merged<'a>(&'a Map<String, Value>, &'a Map<String, Value>);
+
+impl Serialize for Merged<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let own = self.0.iter().filter(|(key, _)| !self.1.contains_key(*key));
+        serializer.collect_map(own.chain(self.1.iter()))
+    }
+}
+
+struct MergedArray<'a>(&'a str, Merged<'a>, &'a [Value]);
+
+impl Serialize for MergedArray<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut seq = serializer.serialize_seq(Some(self.2.len() + 2))?;
+        seq.serialize_element(self.0)?;
+        seq.serialize_element(&self.1)?;
+        for arg in self.2 {
+            seq.serialize_element(arg)?;
+        }
+        seq.end()
+    }
+}
+
 impl Frame {
     /// Encodes an event.
     pub fn event(name: &str, args: &[Value], binaries: &[Bytes]) -> Self {
@@ -52,6 +76,19 @@ impl Frame {
         let args: Vec<Value> = args.iter().map(|arg| renumber(arg, binaries, &mut used)).collect();
         let text = serde_json::to_string(&Array(name, &args)).unwrap_or_default();
         Self { text, binaries: used }
+    }
+
+    /// Encodes an event whose payload is an object with fields put beside and over its own. What has
+    /// attachments is better put together before.
+    pub fn merged(
+        name: &str,
+        payload: &Map<String, Value>,
+        add: &Map<String, Value>,
+        rest: &[Value],
+    ) -> Self {
+        let text = serde_json::to_string(&MergedArray(name, Merged(payload, add), rest))
+            .unwrap_or_default();
+        Self { text, binaries: Vec::new() }
     }
 
     /// Encodes the arguments of an ack.
@@ -166,6 +203,15 @@ mod tests {
         assert_eq!(frame.text, text);
         let partly = Frame::event("e", &[hole(1)], &binaries);
         assert_eq!(partly.binaries, [Bytes::from_static(b"b")]);
+    }
+
+    #[test]
+    fn merges_payloads() {
+        let object = |value: Value| value.as_object().cloned().unwrap_or_default();
+        let (payload, add) =
+            (object(json!({"a": 1, "from": "me"})), object(json!({"from": "x", "ts": 2})));
+        let frame = Frame::merged("e", &payload, &add, &[json!(3)]);
+        assert_eq!(frame.text, r#"["e",{"a":1,"from":"x","ts":2},3]"#);
     }
 
     #[test]

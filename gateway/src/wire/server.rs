@@ -179,22 +179,23 @@ impl fmt::Debug for Ack {
 }
 
 impl Ack {
-    /// Sends the acknowledgement.
-    pub fn send(self, wire: &Wire, args: &[Value], binaries: &[Bytes]) {
-        if let ([value], true) = (args, binaries.is_empty()) {
-            let mut nothing = socketioxide_core::Value::Bytes(Bytes::new());
-            let sender =
-                AckSender::<Fabric>::from_message_parts(&self.socket, &mut nothing, &Some(self.id));
-            let sent = match sender {
-                Ok(sender) => sender.send(value).is_ok(),
-                Err(never) => match never {},
-            };
-            wire.metrics.sent(1);
-            if !sent {
-                wire.metrics.dropped(1);
-            }
-            return;
+    /// Sends an acknowledgement of one argument, written as it is.
+    pub fn send(self, wire: &Wire, argument: &impl serde::Serialize) {
+        let mut nothing = socketioxide_core::Value::Bytes(Bytes::new());
+        let sender =
+            AckSender::<Fabric>::from_message_parts(&self.socket, &mut nothing, &Some(self.id));
+        let sent = match sender {
+            Ok(sender) => sender.send(argument).is_ok(),
+            Err(never) => match never {},
+        };
+        wire.metrics.sent(1);
+        if !sent {
+            wire.metrics.dropped(1);
         }
+    }
+
+    /// Sends an acknowledgement of any number of arguments, with the attachments that they refer to.
+    pub fn send_all(self, wire: &Wire, args: &[Value], binaries: &[Bytes]) {
         if let Some(fabric) = wire.fabric(self.socket.ns()) {
             let missed = fabric.acknowledge(self.socket.id, self.id, Frame::ack(args, binaries));
             wire.count(missed);
