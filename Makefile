@@ -48,7 +48,7 @@ clippy: ## lints, as errors
 	cargo clippy --workspace --all-targets --locked -- --deny warnings
 
 doc: ## the code's documentation, with warnings as errors
-	RUSTDOCFLAGS="--deny warnings" cargo doc --workspace --no-deps --document-private-items --locked
+	RUSTDOCFLAGS="--deny warnings" cargo doc --workspace --no-deps --locked
 
 docs-fresh: build ## docs/config.md is what the code says
 	$(gateway) default-config --markdown | diff --unified docs/config.md - \

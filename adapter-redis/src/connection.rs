@@ -50,6 +50,9 @@ pub enum ConnectError {
     /// The prefix would break the names of keys.
     #[error("redis.prefix {0:?} must not be empty or hold braces, spaces or control characters")]
     Prefix(String),
+    /// It was called outside of a tokio runtime.
+    #[error("there is no tokio runtime to connect from")]
+    Runtime,
     /// The times do not fit together.
     #[error("redis.{0}")]
     Times(&'static str),

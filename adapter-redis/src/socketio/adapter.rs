@@ -7,7 +7,10 @@
 use std::{
     collections::HashSet,
     pin::Pin,
-    sync::{Arc, OnceLock, Weak},
+    sync::{
+        Arc, OnceLock, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -77,6 +80,7 @@ pub struct RedisAdapter<E: SocketEmitter> {
     pub(crate) asks: Arc<Asks>,
     pub(crate) members: Mutex<Members>,
     me: OnceLock<Weak<dyn Inbound>>,
+    listening: AtomicBool,
 }
 
 impl<E: SocketEmitter> RedisAdapter<E> {
@@ -85,26 +89,15 @@ impl<E: SocketEmitter> RedisAdapter<E> {
     /// # Errors
     /// One for each local member that cannot take it. The others have it, and so has the cluster.
     pub fn send(&self, packet: Packet, options: BroadcastOptions) -> Result<(), Vec<SocketError>> {
-        let message = self.message(&packet, &options);
+        let aim = self.remote(&options);
+        // A copy shares its bytes; it is written for the others only when those here have it.
+        let remote = aim.and_then(|aim| Some((data(&packet)?.clone(), aim)));
         let delivered = self.local.broadcast(packet, options);
-        if let Some((channel, message)) = message {
-            self.publish(channel, message);
+        if let Some((data, aim)) = remote {
+            let message = wire::broadcast(&self.uid, self.namespace(), &data, &aim);
+            self.publish(self.channels.of(&aim.rooms), message);
         }
         delivered
-    }
-
-    /// What the other pods are told about a packet, if anything.
-    fn message(
-        &self,
-        packet: &Packet,
-        options: &BroadcastOptions,
-    ) -> Option<(String, Result<Bytes, Malformed>)> {
-        let (PacketData::Event(data, _) | PacketData::BinaryEvent(data, _)) = &packet.inner else {
-            return None;
-        };
-        let aim = self.remote(options)?;
-        let message = wire::broadcast(&self.uid, self.namespace(), data, &aim);
-        Some((self.channels.of(&aim.rooms), message))
     }
 
     /// Whom other pods may have, or nothing where they can have nobody.
@@ -114,13 +107,12 @@ impl<E: SocketEmitter> RedisAdapter<E> {
         }
         let aim = Aim::of(options)?;
         let one = options.sid.filter(|_| options.rooms.is_empty() && aim.rooms.len() == 1);
-        let here = one.is_some_and(|sid| {
-            !self.local.fetch_sockets(BroadcastOptions::new(sid)).is_empty()
-        });
+        let here =
+            one.is_some_and(|sid| !self.local.fetch_sockets(BroadcastOptions::new(sid)).is_empty());
         (!here).then_some(aim)
     }
 
-    fn publish(&self, channel: String, message: Result<Bytes, Malformed>) {
+    pub(crate) fn publish(&self, channel: String, message: Result<Bytes, Malformed>) {
         match message {
             Ok(message) => self.shared.outbox.push(channel, message),
             Err(cause) => {
@@ -166,7 +158,17 @@ impl<E: SocketEmitter> RedisAdapter<E> {
         self.local.del_all(sid);
     }
 
-    /// Whether the connection was not in the room, and what there is to wait for.
+    /// Takes connections out of their rooms that went while they joined.
+    pub(crate) fn sweep(&self) {
+        let there = self.local.sockets(Aim::default().options()).into_iter().collect();
+        let orphans = self.members.lock().orphans(&there);
+        self.shared.counters.orphans.many(orphans.len());
+        for sid in orphans {
+            self.leave_all(sid);
+        }
+    }
+
+    /// Puts a connection into a room and says what there is to wait for.
     pub(crate) fn begin_join(&self, sid: Sid, room: &str) -> Standing {
         // Rooms and wishes change together, so that no leave comes between.
         let mut members = self.members.lock();
@@ -255,6 +257,23 @@ impl<E: SocketEmitter> RedisAdapter<E> {
         }
     }
 
+    /// Takes back every wish, that for requests first: who listens to them is counted upon.
+    fn stop_listening(&self) {
+        if !self.listening.swap(false, Ordering::AcqRel) {
+            return;
+        }
+        let mut channels = self.channels_of_all();
+        channels.reverse();
+        for (channel, _) in channels {
+            self.shared.table.forgo(&channel);
+        }
+        for (sid, rooms) in self.members.lock().clear() {
+            for room in rooms {
+                self.forgo(sid, &room);
+            }
+        }
+    }
+
     fn channels_of_all(&self) -> [(String, Role); 4] {
         let channels = &self.channels;
         [
@@ -264,6 +283,18 @@ impl<E: SocketEmitter> RedisAdapter<E> {
             // Last: who is subscribed to it is asked, and must hear.
             (channels.request.clone(), Role::Request),
         ]
+    }
+}
+
+/// What a packet says, if it is an event: nothing else is for others.
+pub(crate) fn data(packet: &Packet) -> Option<&Value> {
+    match &packet.inner {
+        PacketData::Event(data, _) | PacketData::BinaryEvent(data, _) => Some(data),
+        PacketData::Connect(_)
+        | PacketData::Disconnect
+        | PacketData::EventAck(..)
+        | PacketData::ConnectError(_)
+        | PacketData::BinaryAck(..) => None,
     }
 }
 
@@ -298,6 +329,7 @@ impl<E: SocketEmitter> CoreAdapter<E> for RedisAdapter<E> {
             shared,
             members: Mutex::default(),
             me: OnceLock::new(),
+            listening: AtomicBool::new(false),
         }
     }
 
@@ -310,6 +342,7 @@ impl<E: SocketEmitter> CoreAdapter<E> for RedisAdapter<E> {
         let me: Arc<dyn Inbound> = self.clone();
         // An adapter is initialised once.
         let _ = self.me.set(Arc::downgrade(&me));
+        self.listening.store(true, Ordering::Release);
         self.shared.register(self.namespace(), &self);
         for (channel, role) in self.channels_of_all() {
             drop(self.wish(&channel, role));
@@ -318,16 +351,7 @@ impl<E: SocketEmitter> CoreAdapter<E> for RedisAdapter<E> {
     }
 
     async fn close(&self) -> Result<(), AskError> {
-        let mut channels = self.channels_of_all();
-        channels.reverse();
-        for (channel, _) in channels {
-            self.shared.table.forgo(&channel);
-        }
-        for (sid, rooms) in self.members.lock().clear() {
-            for room in rooms {
-                self.forgo(sid, &room);
-            }
-        }
+        self.stop_listening();
         self.shared.unregister(self.namespace());
         self.local.close();
         Ok(())
@@ -403,6 +427,13 @@ impl<E: SocketEmitter> CoreAdapter<E> for RedisAdapter<E> {
 
     fn get_local(&self) -> &CoreLocalAdapter<E> {
         &self.local
+    }
+}
+
+impl<E: SocketEmitter> Drop for RedisAdapter<E> {
+    /// A namespace that is dropped without being closed must not be waited for by others.
+    fn drop(&mut self) {
+        self.stop_listening();
     }
 }
 

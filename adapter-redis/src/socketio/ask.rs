@@ -91,7 +91,7 @@ impl Asks {
     }
 
     /// Hands an answer to whoever asked.
-    pub(crate) fn answer(&self, note: Note, said: Said) {
+    pub(crate) fn answer(&self, note: &Note, said: Said) {
         let pod = note.text("pod").map(Box::from);
         let sender = note.text("requestId").and_then(|id| self.waiting.lock().get(id).cloned());
         let taken = sender.is_some_and(|sender| sender.try_send(Answer { pod, said }).is_ok());
@@ -120,11 +120,7 @@ impl Ask {
     }
 
     /// Gathers an answer of each of so many pods.
-    pub(crate) async fn gather(
-        mut self,
-        pods: Option<usize>,
-        timeout: Duration,
-    ) -> Gathered<Tree> {
+    pub(crate) async fn gather(mut self, pods: Option<usize>, timeout: Duration) -> Gathered<Tree> {
         let mut gathered = Gathered { items: Vec::new(), missing: 1, silent: Vec::new() };
         let deadline = Instant::now() + timeout;
         let Some(pods) = pods else { return gathered };

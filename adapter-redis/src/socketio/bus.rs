@@ -1,8 +1,8 @@
 //! What the adapters of all namespaces share.
 //!
 //! In come a configuration and hooks, out comes the state that `SocketIo::builder().with_adapter` takes.
-//! It starts the two tasks, one that publishes and one that subscribes, and ends them when the last of
-//! its users is gone. It never fails because Redis is away.
+//! It starts three tasks, one that publishes, one that subscribes and one that sweeps, and ends them when
+//! the last of its users is gone. It never fails because Redis is away.
 
 use std::{
     collections::HashMap,
@@ -51,7 +51,7 @@ pub(crate) struct Shared<E: SocketEmitter> {
     /// How many requests of others may have acknowledgements under way.
     pub(crate) acknowledging: Arc<Semaphore>,
     adapters: RwLock<HashMap<String, Weak<RedisAdapter<E>>>>,
-    tasks: OnceLock<[Task; 2]>,
+    tasks: OnceLock<[Task; 3]>,
 }
 
 /// A task that ends with its owner.
@@ -64,16 +64,17 @@ impl Drop for Task {
 }
 
 impl<E: SocketEmitter> Bus<E> {
-    /// Makes the bus of the pod of this name and begins to connect. Must be called within a tokio runtime.
+    /// Makes the bus of the pod of this name and begins to connect.
     ///
     /// # Errors
-    /// Where the configuration cannot work. A Redis that is away is no error.
+    /// Where the configuration cannot work, or there is no tokio runtime. A Redis that is away is none.
     pub fn connect(
         redis: &RedisConfig,
         config: AdapterConfig,
         pod: impl Into<String>,
         hooks: impl Hooks,
     ) -> Result<Self, ConnectError> {
+        let runtime = Handle::try_current().map_err(|_| ConnectError::Runtime)?;
         let client = connection::client(redis)?;
         let dialer = Dialer::new(&client, redis.connect_timeout, redis.response_timeout)
             .map_err(|error| connection::unusable(redis, &error))?;
@@ -86,6 +87,7 @@ impl<E: SocketEmitter> Bus<E> {
             dialer: dialer.clone(),
             hooks: hooks.clone(),
             ping_interval: config.ping_interval.max(Duration::from_millis(10)),
+            hang_timeout: config.hang_timeout,
         };
         let outbox = Arc::new(Outbox::new(&config, dialer, counters.clone()));
         let bus = Self(Arc::new(Shared {
@@ -97,12 +99,16 @@ impl<E: SocketEmitter> Bus<E> {
             outbox: outbox.clone(),
             table,
             counters,
-            runtime: Handle::current(),
+            runtime: runtime.clone(),
             adapters: RwLock::default(),
             tasks: OnceLock::new(),
         }));
         bus.listen_to_python();
-        let tasks = [Task(tokio::spawn(outbox.run())), Task(tokio::spawn(subscriber.run()))];
+        let tasks = [
+            Task(runtime.spawn(outbox.run())),
+            Task(runtime.spawn(subscriber.run())),
+            Task(runtime.spawn(sweep(Arc::downgrade(&bus.0), bus.0.config.sweep_interval))),
+        ];
         // The bus was made above: nobody else can have set them.
         let _ = bus.0.tasks.set(tasks);
         Ok(bus)
@@ -139,6 +145,19 @@ impl<E: SocketEmitter> Bus<E> {
     /// The adapter of a namespace, once the namespace was made.
     pub fn adapter(&self, namespace: &str) -> Option<Arc<RedisAdapter<E>>> {
         self.0.adapter(namespace)
+    }
+}
+
+/// Rids rooms of connections that are gone, for as long as anybody uses the bus.
+async fn sweep<E: SocketEmitter>(shared: Weak<Shared<E>>, every: Duration) {
+    let mut rounds = tokio::time::interval(every.max(Duration::from_millis(10)));
+    loop {
+        rounds.tick().await;
+        let Some(shared) = shared.upgrade() else { return };
+        let adapters: Vec<_> = shared.adapters.read().values().filter_map(Weak::upgrade).collect();
+        for adapter in adapters {
+            adapter.sweep();
+        }
     }
 }
 

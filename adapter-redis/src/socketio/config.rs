@@ -43,6 +43,16 @@ pub struct AdapterConfig {
     pub requests: NonZeroUsize,
     /// Answers to one request that may wait to be taken. Further ones are dropped.
     pub answers: NonZeroUsize,
+    /// How often rooms are rid of connections that are gone. Such are left where a connection goes while
+    /// it joins; it has two rounds' time to appear.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub sweep_interval: Duration,
+    /// How long Redis may be silent before a connection to it is given up. Giving up a connection that is
+    /// only slow loses messages, so this is longer than an answer may take.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub hang_timeout: Duration,
     /// How often the subscribing connection is asked whether it is alive.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
@@ -64,6 +74,9 @@ impl Default for AdapterConfig {
             request_timeout: Duration::from_secs(5),
             requests: some(1024),
             answers: some(4096),
+            // Middlewares that take longer than the library lets a connection wait have none.
+            sweep_interval: Duration::from_mins(1),
+            hang_timeout: Duration::from_secs(2),
             ping_interval: Duration::from_secs(1),
         }
     }

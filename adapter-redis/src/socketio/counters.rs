@@ -58,6 +58,8 @@ counters! {
     late,
     /// Joins that returned before the subscription stood, because Redis was away or slow.
     unconfirmed_joins,
+    /// Connections that were gone and still in rooms.
+    orphans,
     /// Channels that are subscribed to right now.
     subscriptions,
     /// How often the subscribing connection was lost.

@@ -42,6 +42,8 @@ pub(crate) struct Member {
 #[derive(Default)]
 pub(crate) struct Members {
     by_sid: HashMap<Sid, Member>,
+    /// Those that were not there when it was last looked.
+    suspects: HashSet<Sid>,
 }
 
 impl Members {
@@ -71,6 +73,15 @@ impl Members {
     /// The rooms that it was in.
     pub(crate) fn leave_all(&mut self, sid: Sid) -> HashSet<Box<str>> {
         self.by_sid.remove(&sid).map(|member| member.rooms).unwrap_or_default()
+    }
+
+    /// Those that are not among the connections that are there, for the second time.
+    pub(crate) fn orphans(&mut self, there: &HashSet<Sid>) -> Vec<Sid> {
+        let missing: HashSet<Sid> =
+            self.by_sid.keys().filter(|sid| !there.contains(sid)).copied().collect();
+        let orphans = missing.intersection(&self.suspects).copied().collect();
+        self.suspects = missing;
+        orphans
     }
 
     /// Everybody is gone.

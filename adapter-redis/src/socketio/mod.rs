@@ -30,6 +30,7 @@ mod members;
 mod ask;
 mod hooks;
 mod requests;
+mod orders;
 mod python;
 mod adapter;
 mod bus;

@@ -62,6 +62,7 @@ pub(crate) struct Outbox {
     messages: usize,
     bytes: usize,
     age: Duration,
+    hang_timeout: Duration,
 }
 
 impl Outbox {
@@ -77,6 +78,7 @@ impl Outbox {
             messages: config.outgoing_messages.get(),
             bytes: config.outgoing_bytes.get(),
             age: config.outgoing_age,
+            hang_timeout: config.hang_timeout,
         }
     }
 
@@ -105,10 +107,7 @@ impl Outbox {
         let empty = async {
             loop {
                 let emptied = self.emptied.notified();
-                let queue = self.queue.lock();
-                let left = queue.messages.len() + queue.in_flight;
-                drop(queue);
-                if left == 0 {
+                if self.is_idle() {
                     return;
                 }
                 emptied.await;
@@ -122,7 +121,12 @@ impl Outbox {
         loop {
             let filled = self.filled.notified();
             if self.is_empty() {
-                filled.await;
+                // Without messages nobody would find out that Redis is back.
+                if self.is_up() {
+                    filled.await;
+                } else if self.ask::<redis::Value>(&redis::cmd("PING")).await.is_err() {
+                    tokio::time::sleep(DIAL_AGAIN).await;
+                }
                 continue;
             }
             let Ok(mut connection) = self.connection().await else {
@@ -140,7 +144,7 @@ impl Outbox {
     }
 
     async fn send(&self, connection: &mut MultiplexedConnection, batch: &Pipeline, count: usize) {
-        let sent = self.bounded(batch.query_async::<()>(connection)).await;
+        let sent = self.within(self.hang_timeout, batch.query_async::<()>(connection)).await;
         match sent {
             Ok(()) => self.counters.published.many(count),
             Err(error) => {
@@ -148,6 +152,11 @@ impl Outbox {
                 self.failed(&error);
             }
         }
+    }
+
+    fn is_idle(&self) -> bool {
+        let queue = self.queue.lock();
+        queue.messages.is_empty() && queue.in_flight == 0
     }
 
     fn is_empty(&self) -> bool {
@@ -180,18 +189,25 @@ impl Outbox {
         (batch, count)
     }
 
-    /// Asks Redis something on the same connection.
+    /// Asks Redis something on the same connection. An answer that is only late does not end it.
     pub(crate) async fn ask<T: FromRedisValue>(&self, command: &redis::Cmd) -> RedisResult<T> {
         let mut connection = self.connection().await?;
-        let answer = self.bounded(command.query_async(&mut connection)).await;
-        if let Err(error) = &answer {
+        let asking = command.query_async(&mut connection);
+        let answer = self.within(self.dialer.response_timeout, asking).await;
+        if let Err(error) = &answer
+            && !error.is_timeout()
+        {
             self.failed(error);
         }
         answer
     }
 
-    async fn bounded<T>(&self, call: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
-        let answer = tokio::time::timeout(self.dialer.response_timeout, call).await;
+    async fn within<T>(
+        &self,
+        limit: Duration,
+        call: impl Future<Output = RedisResult<T>>,
+    ) -> RedisResult<T> {
+        let answer = tokio::time::timeout(limit, call).await;
         let answer = answer.unwrap_or_else(|_| Err(too_late()))?;
         self.up.store(true, Ordering::Release);
         Ok(answer)
@@ -227,6 +243,8 @@ impl Outbox {
     fn fell(&self, error: &RedisError) {
         if self.up.swap(false, Ordering::AcqRel) {
             warn!(%error, "messages cannot be published");
+            // The task finds out when they can be again.
+            self.filled.notify_one();
         }
     }
 }

@@ -22,14 +22,29 @@ pub(crate) struct Command {
     pub(crate) order: Order,
 }
 
+#[expect(clippy::large_enum_variant, reason = "it is obeyed where it is made")]
 #[derive(Debug, PartialEq)]
 pub(crate) enum Order {
     /// To send an event. Its name stands in the data too; it is here to be judged.
-    Emit { name: String, data: Json, aim: Aim },
-    EnterRoom { sid: String, room: Room },
-    LeaveRoom { sid: String, room: Room },
-    CloseRoom { room: Room },
-    Disconnect { sid: String },
+    Emit {
+        name: String,
+        data: Json,
+        aim: Aim,
+    },
+    EnterRoom {
+        sid: String,
+        room: Room,
+    },
+    LeaveRoom {
+        sid: String,
+        room: Room,
+    },
+    CloseRoom {
+        room: Room,
+    },
+    Disconnect {
+        sid: String,
+    },
 }
 
 #[derive(Deserialize)]
@@ -135,7 +150,10 @@ mod tests {
         let cases = [
             (emit(r#""data":["x"],"binary":false"#), event(r#"["hi","x"]"#, &[], &[])),
             (emit(r#""data":[[1,2]],"binary":false"#), event(r#"["hi",[1,2]]"#, &[], &[])),
-            (emit(r#""data":[1,"b",null],"binary":false"#), event(r#"["hi",1,"b",null]"#, &[], &[])),
+            (
+                emit(r#""data":[1,"b",null],"binary":false"#),
+                event(r#"["hi",1,"b",null]"#, &[], &[]),
+            ),
             (emit(r#""data":[],"binary":false"#), event(r#"["hi"]"#, &[], &[])),
             (to(r#""room":"r1""#), event(r#"["hi","x"]"#, &[], &["r1"])),
             (to(r#""room":["r1","r2"]"#), event(r#"["hi","x"]"#, &[], &["r1", "r2"])),
@@ -168,6 +186,13 @@ mod tests {
             assert_eq!(order(&text), Ok(Some(want)), "{text}");
         }
         assert_eq!(order(r#"{"method":"callback","host_id":"4","id":4}"#), Ok(None));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_panic_the_reader(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
+            let _ = read(&bytes.into());
+        }
     }
 
     #[test]

@@ -1,48 +1,59 @@
-//! What the servers ask of one another.
+//! What this pod asks of the others.
 //!
-//! In come the application's calls for the whole cluster, and the requests and answers of other pods and
-//! of emitters; out go the same to them. A call takes effect here at once and is published; nothing waits
-//! for its own message to come back. A request of somebody else is carried out at once, and answered
-//! exactly once where it wants an answer.
+//! In come the application's calls for the whole cluster; out go requests to the other pods, and what they
+//! answer in time. A call takes effect here at once and is published; nothing waits for its own message to
+//! come back, and nothing fails because Redis is away: what is missing is said.
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
-use futures_util::{StreamExt, stream};
-use serde::Deserialize;
+use futures_util::stream;
 use serde_json::{Value as Tree, json};
 use socketioxide_core::{
     Sid, Value,
     adapter::{AckStreamItem, BroadcastOptions, Room, SocketEmitter, errors::SocketError},
-    packet::{Packet, PacketData},
+    packet::Packet,
 };
 use tokio::time::Instant;
 
 use super::{
-    adapter::{AckStream, Reach, RedisAdapter},
+    adapter::{AckStream, Reach, RedisAdapter, data},
     ask::{Ask, Gathered, Said},
     bus::Shared,
-    hooks::Reply,
     members::Profile,
-    msgpack::{Json, Malformed},
-    python::{self, Order},
-    subscribe::Role,
-    time,
-    wire::{self, Aim, Note},
+    time, wire,
 };
 
 /// A connection somewhere in the cluster.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct RemoteSocket {
     /// Its id: 20 characters where it is Node's, 16 where it is ours.
     pub id: String,
     /// The rooms that it is in, its own included where it has one.
     pub rooms: Vec<Room>,
-    /// Its handshake as its pod tells it.
+    /// Its handshake as its pod tells it, without the headers and the authentication that Node tells too.
     pub handshake: Tree,
     /// What its application wants others to know.
     pub data: Tree,
+}
+
+impl RemoteSocket {
+    /// As a pod describes it. Node's rooms may be numbers.
+    fn of_tree(tree: Tree) -> Option<Self> {
+        let Tree::Object(mut fields) = tree else { return None };
+        let mut field = |name| fields.remove(name).unwrap_or_default();
+        let (id, rooms, mut handshake) = (field("id"), field("rooms"), field("handshake"));
+        if let Tree::Object(handshake) = &mut handshake {
+            // Credentials of clients: nobody here has use for them.
+            handshake.retain(|name, _| name != "headers" && name != "auth");
+        }
+        let rooms = rooms.as_array().map(Vec::as_slice).unwrap_or_default();
+        Some(Self {
+            id: id.as_str()?.to_owned(),
+            rooms: rooms.iter().filter_map(wire::room_of_tree).collect(),
+            handshake,
+            data: field("data"),
+        })
+    }
 }
 
 impl<E: SocketEmitter> RedisAdapter<E> {
@@ -116,7 +127,7 @@ impl<E: SocketEmitter> RedisAdapter<E> {
         let Some(aim) = self.remote(options) else { return nobody() };
         let request = json!({ "type": 5, "opts": aim.tree() });
         let answers = self.ask(request, self.shared.config.request_timeout).await;
-        answers.flatten()
+        answers.flatten(RemoteSocket::of_tree)
     }
 
     /// The rooms of the whole cluster that have a matching connection in them.
@@ -127,7 +138,8 @@ impl<E: SocketEmitter> RedisAdapter<E> {
             None => nobody(),
             Some(aim) if aim.rooms.is_empty() && aim.except.is_empty() => {
                 let timeout = self.shared.config.request_timeout;
-                self.ask(json!({ "type": 1 }), timeout).await.flatten()
+                let rooms = self.ask(json!({ "type": 1 }), timeout).await;
+                rooms.flatten(|room| wire::room_of_tree(&room).map(Room::into_owned))
             }
             Some(_) => {
                 let Gathered { items, missing, silent } = self.fetch_remote(&options).await;
@@ -175,49 +187,27 @@ impl<E: SocketEmitter> RedisAdapter<E> {
         timeout: Option<Duration>,
     ) -> AckStream<E> {
         let timeout = timeout.unwrap_or(self.local.ack_timeout());
-        let message = self.message_with_ack(&packet, &options, timeout);
+        let remote = self.remote(&options).and_then(|aim| Some((data(&packet)?.clone(), aim)));
         let (local, _) = self.local.broadcast_with_ack(packet, options, Some(timeout));
-        let Some((ask, message)) = message else { return Box::pin(local) };
-        match message {
-            Ok(message) => {
-                self.shared.outbox.push(self.channels.request.clone(), message);
-                let remote = Acknowledgements {
-                    ask,
-                    deadline: Instant::now() + timeout,
-                    others: None,
-                    counted: 0,
-                    expected: 0,
-                    came: 0,
-                };
-                let (shared, channel) = (self.shared.clone(), self.channels.request.clone());
-                Box::pin(stream::select(local, remote.stream::<E>(shared, channel)))
-            }
-            Err(_) => {
-                self.shared.counters.unwritable.one();
-                Box::pin(local)
-            }
-        }
-    }
-
-    fn message_with_ack(
-        &self,
-        packet: &Packet,
-        options: &BroadcastOptions,
-        timeout: Duration,
-    ) -> Option<(Ask, Result<Bytes, Malformed>)> {
-        let (PacketData::Event(data, _) | PacketData::BinaryEvent(data, _)) = &packet.inner else {
-            return None;
-        };
-        let mut aim = self.remote(options)?;
+        let ask = remote.and_then(|remote| Some((self.asks.open()?, remote)));
+        let Some((ask, (data, mut aim))) = ask else { return Box::pin(local) };
         aim.timeout = Some(u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
-        let ask = self.asks.open()?;
-        let message =
-            wire::broadcast_with_ack(&self.uid, &ask.id, self.namespace(), data, &aim);
-        Some((ask, message))
+        let message = wire::broadcast_with_ack(&self.uid, &ask.id, self.namespace(), &data, &aim);
+        self.publish(self.channels.request.clone(), message);
+        let remote = Acknowledgements {
+            ask,
+            deadline: Instant::now() + timeout,
+            others: None,
+            counted: 0,
+            expected: 0,
+            came: 0,
+        };
+        let (shared, channel) = (self.shared.clone(), self.channels.request.clone());
+        Box::pin(stream::select(local, remote.stream::<E>(shared, channel)))
     }
 
     /// A connection of this pod, as others are told.
-    fn describe(&self, sid: Sid) -> RemoteSocket {
+    pub(super) fn describe(&self, sid: Sid) -> RemoteSocket {
         let profile = self.members.lock().get(sid).and_then(|member| member.profile.clone());
         let Profile { address, secure, issued, data } = profile.unwrap_or_default();
         let handshake = json!({
@@ -227,279 +217,6 @@ impl<E: SocketEmitter> RedisAdapter<E> {
         });
         let rooms = self.local.socket_rooms(sid).into_iter().collect();
         RemoteSocket { id: sid.to_string(), rooms, handshake, data }
-    }
-
-    pub(crate) fn on_request(&self, payload: &Bytes) {
-        let carried_out = Note::read(payload).and_then(|note| {
-            if note.text("uid") == Some(&self.uid) {
-                self.shared.counters.echoes.one();
-                return Ok(());
-            }
-            self.carry_out(note)?;
-            self.shared.counters.requests.one();
-            Ok(())
-        });
-        if let Err(cause) = carried_out {
-            self.refuse(Role::Request, cause);
-        }
-    }
-
-    fn carry_out(&self, note: Note) -> Result<(), Malformed> {
-        match note.number("type").ok_or(Malformed::Shape("type"))? {
-            0 => {
-                let rooms = wire::rooms_of_tree(note.tree.get("rooms"))?;
-                let options = Aim { rooms, ..Aim::default() }.options();
-                self.answer(&note, json!({ "sockets": self.matching(options) }))
-            }
-            1 => {
-                let rooms = self.local.rooms(Aim::default().options());
-                self.answer(&note, json!({ "rooms": rooms }))
-            }
-            2 => self.each_room(&note, |sid, room| self.admit(sid, room)),
-            3 => self.each_room(&note, |sid, room| self.expel(sid, room)),
-            4 => self.disconnect_for(&note),
-            5 => {
-                let options = Aim::of_tree(note.tree.get("opts"))?.options();
-                let sockets = self.matching(options).into_iter().map(|sid| {
-                    let RemoteSocket { id, rooms, handshake, data } = self.describe(sid);
-                    json!({ "id": id, "handshake": handshake, "rooms": rooms, "data": data })
-                });
-                self.answer(&note, json!({ "sockets": sockets.collect::<Vec<_>>() }))
-            }
-            6 => self.emitted(&note),
-            7 => self.broadcast_for(note),
-            _ => Err(Malformed::Shape("type")),
-        }
-    }
-
-    /// Does something to all connections and rooms that a request names, in its old form or its new one.
-    fn each_room(&self, note: &Note, act: impl Fn(Sid, &str)) -> Result<(), Malformed> {
-        if let Some(sid) = note.text("sid") {
-            let room = note.tree.get("room").and_then(wire::room_of_tree);
-            let room = room.ok_or(Malformed::Shape("room"))?;
-            let Some(sid) = self.here(sid) else { return Ok(()) };
-            act(sid, &room);
-            return self.answer_if_asked(note);
-        }
-        let options = Aim::of_tree(note.tree.get("opts"))?.options();
-        let rooms = wire::rooms_of_tree(note.tree.get("rooms"))?;
-        for sid in self.matching(options) {
-            for room in &rooms {
-                act(sid, room);
-            }
-        }
-        Ok(())
-    }
-
-    /// The connection of this id, if it is one of this pod and this namespace.
-    fn here(&self, sid: &str) -> Option<Sid> {
-        let sid = sid.parse().ok()?;
-        self.matching(BroadcastOptions::new(sid)).first().copied()
-    }
-
-    fn admit(&self, sid: Sid, room: &str) {
-        // Nobody waits for it: the subscription comes soon.
-        drop(self.begin_join(sid, room));
-        self.shared.hooks.on_join(self.namespace(), sid, room);
-    }
-
-    fn expel(&self, sid: Sid, room: &str) {
-        self.leave(sid, room);
-        self.shared.hooks.on_leave(self.namespace(), sid, room);
-    }
-
-    fn send_away(&self, sid: Sid, close: bool) {
-        self.shared.hooks.on_disconnect(self.namespace(), sid, close);
-        if let Err(gone) = self.local.disconnect_socket(BroadcastOptions::new(sid)) {
-            self.shared.counters.missed.many(gone.len());
-        }
-    }
-
-    fn disconnect_for(&self, note: &Note) -> Result<(), Malformed> {
-        let close = note.tree.get("close").and_then(Tree::as_bool).unwrap_or(false);
-        if let Some(sid) = note.text("sid") {
-            let Some(sid) = self.here(sid) else { return Ok(()) };
-            self.send_away(sid, close);
-            return self.answer_if_asked(note);
-        }
-        for sid in self.matching(Aim::of_tree(note.tree.get("opts"))?.options()) {
-            self.send_away(sid, close);
-        }
-        Ok(())
-    }
-
-    fn emitted(&self, note: &Note) -> Result<(), Malformed> {
-        let Some(Tree::Array(arguments)) = note.tree.get("data") else {
-            return Err(Malformed::Shape("list of data"));
-        };
-        if arguments.is_empty() {
-            return Err(Malformed::Shape("event name"));
-        }
-        let reply = note.text("requestId").map(|id| {
-            let (outbox, pod) = (self.shared.outbox.clone(), self.shared.pod.clone());
-            let channel = self.channels.answer(note.text("uid"));
-            let id = id.to_owned();
-            Reply(Box::new(move |data| {
-                let answer = json!({ "type": 6, "requestId": id, "data": data, "pod": pod });
-                outbox.push(channel, answer.to_string().into());
-            }))
-        });
-        self.shared.hooks.on_server_side_emit(self.namespace(), arguments.clone(), reply);
-        Ok(())
-    }
-
-    /// Delivers a broadcast of somebody else and sends him the acknowledgements.
-    fn broadcast_for(&self, mut note: Note) -> Result<(), Malformed> {
-        let id = note.text("requestId").ok_or(Malformed::Shape("id"))?.to_owned();
-        let aim = Aim::of_tree(note.tree.get("opts"))?;
-        let packet = note.tree.get("packet").ok_or(Malformed::Shape("packet"))?;
-        let namespace = packet.get("nsp").and_then(Tree::as_str).unwrap_or("/");
-        if namespace != self.namespace() {
-            self.shared.counters.foreign.one();
-            return Ok(());
-        }
-        if !matches!(packet.get("type").and_then(Tree::as_u64), Some(2 | 5)) {
-            return Err(Malformed::Shape("type of an event"));
-        }
-        let data = packet.get("data").ok_or(Malformed::Shape("data"))?;
-        let name = data.get(0).ok_or(Malformed::Shape("event name"))?;
-        let attachments = std::mem::take(&mut note.attachments);
-        let value = wire::event(Json { text: data.to_string(), attachments }, name, self.form)?;
-        let timeout = aim.timeout.map_or(self.local.ack_timeout(), Duration::from_millis);
-        let channel = self.channels.answer(note.text("uid"));
-        let count = |clients: u32| json!({ "type": 8, "requestId": id, "clientCount": clients });
-        let Ok(permit) = self.shared.acknowledging.clone().try_acquire_owned() else {
-            // The event arrives all the same; nobody is promised to acknowledge it.
-            self.deliver(value, aim.options());
-            self.shared.outbox.push(channel, count(0).to_string().into());
-            return Ok(());
-        };
-        let packet = Packet::event(self.local.path().clone(), value);
-        let (acks, clients) =
-            self.local.broadcast_with_ack(packet, aim.options(), Some(timeout));
-        self.shared.outbox.push(channel.clone(), count(clients).to_string().into());
-        let shared = self.shared.clone();
-        self.shared.runtime.spawn(async move {
-            forward(&shared, acks, &id, &channel).await;
-            drop(permit);
-        });
-        Ok(())
-    }
-
-    fn answer_if_asked(&self, note: &Note) -> Result<(), Malformed> {
-        match note.text("requestId") {
-            Some(_) => self.answer(note, json!({})),
-            None => Ok(()),
-        }
-    }
-
-    fn answer(&self, note: &Note, answer: Tree) -> Result<(), Malformed> {
-        let id = note.text("requestId").ok_or(Malformed::Shape("id"))?;
-        let mut fields = serde_json::Map::new();
-        fields.insert("requestId".to_owned(), id.into());
-        if let Tree::Object(answer) = answer {
-            fields.extend(answer);
-        }
-        fields.insert("pod".to_owned(), self.shared.pod.as_str().into());
-        let channel = self.channels.answer(note.text("uid"));
-        self.shared.outbox.push(channel, Tree::Object(fields).to_string().into());
-        Ok(())
-    }
-
-    pub(crate) fn on_response(&self, payload: &Bytes) {
-        if self.is_for_others(payload) {
-            return self.shared.counters.foreign.one();
-        }
-        let answered = Note::read(payload).and_then(|note| {
-            let said = self.said(&note)?;
-            self.asks.answer(note, said);
-            Ok(())
-        });
-        if let Err(cause) = answered {
-            self.refuse(Role::Response, cause);
-        }
-    }
-
-    /// Every pod gets the answers that Node sends to the common channel, long ones among them: those to
-    /// others are not read any further than this.
-    fn is_for_others(&self, payload: &Bytes) -> bool {
-        #[derive(Deserialize)]
-        struct Id<'a> {
-            #[serde(rename = "requestId", borrow)]
-            request: std::borrow::Cow<'a, str>,
-        }
-        let id = serde_json::from_slice::<Id<'_>>(payload);
-        id.is_ok_and(|id| !self.asks.awaits(&id.request))
-    }
-
-    fn said(&self, note: &Note) -> Result<Said, Malformed> {
-        match note.number("type") {
-            Some(8) => {
-                let clients = note.number("clientCount");
-                Ok(Said::Clients(clients.ok_or(Malformed::Shape("count"))?))
-            }
-            Some(9) => {
-                let packet = note.tree.get("packet").unwrap_or(&Tree::Null);
-                let text = format!("[{packet}]");
-                let ack = Json { text, attachments: note.attachments.clone() };
-                Ok(Said::Ack(wire::in_form(ack, self.form)?))
-            }
-            Some(6) => Ok(Said::Tree(note.tree.get("data").cloned().unwrap_or_default())),
-            _ => {
-                let list = note.tree.get("sockets").or_else(|| note.tree.get("rooms"));
-                Ok(Said::Tree(list.cloned().ok_or(Malformed::Shape("answer"))?))
-            }
-        }
-    }
-
-    /// Does what a manager of python-socketio orders.
-    pub(crate) fn obey(&self, order: Order) {
-        match order {
-            Order::Emit { name, data, aim } => {
-                match wire::event(data, &Tree::String(name), self.form) {
-                    Ok(value) => self.deliver(value, aim.options()),
-                    Err(cause) => return self.refuse(Role::Python, cause),
-                }
-            }
-            Order::EnterRoom { sid, room } => {
-                if let Some(sid) = self.here(&sid) {
-                    self.admit(sid, &room);
-                }
-            }
-            Order::LeaveRoom { sid, room } => {
-                if let Some(sid) = self.here(&sid) {
-                    self.expel(sid, &room);
-                }
-            }
-            Order::CloseRoom { room } => {
-                for sid in self.matching(python::to(room.clone()).options()) {
-                    self.expel(sid, &room);
-                }
-            }
-            Order::Disconnect { sid } => {
-                if let Some(sid) = self.here(&sid) {
-                    self.send_away(sid, false);
-                }
-            }
-        }
-        self.shared.counters.requests.one();
-    }
-}
-
-/// Sends on what the connections here acknowledge, until the last has or their time is over.
-async fn forward<E: SocketEmitter>(
-    shared: &Shared<E>,
-    acks: E::AckStream,
-    id: &str,
-    channel: &str,
-) {
-    let mut acks = std::pin::pin!(acks);
-    while let Some((_, ack)) = acks.next().await {
-        let Ok(ack) = ack else { continue };
-        match wire::ack(id, &ack) {
-            Ok(message) => shared.outbox.push(channel.to_owned(), message),
-            Err(_) => shared.counters.unwritable.one(),
-        }
     }
 }
 
@@ -524,12 +241,12 @@ fn unknown<T>() -> Gathered<T> {
 
 impl Gathered<Tree> {
     /// Lists of each pod as one list. What is no such item is left out.
-    fn flatten<T: serde::de::DeserializeOwned>(self) -> Gathered<T> {
+    fn flatten<T>(self, read: impl Fn(Tree) -> Option<T>) -> Gathered<T> {
         let lists = self.items.into_iter().filter_map(|list| match list {
             Tree::Array(items) => Some(items),
             _ => None,
         });
-        let items = lists.flatten().filter_map(|item| serde_json::from_value(item).ok()).collect();
+        let items = lists.flatten().filter_map(read).collect();
         Gathered { items, missing: self.missing, silent: self.silent }
     }
 }

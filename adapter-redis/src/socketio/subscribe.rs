@@ -10,6 +10,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    convert::Infallible,
     sync::{
         Arc, Weak,
         atomic::{AtomicU64, Ordering},
@@ -59,7 +60,10 @@ impl Dialer {
             .set_connection_timeout(Some(self.connect_timeout))
             .set_response_timeout(None);
         if let Some(heard) = table.cloned() {
-            config = config.set_push_sender(move |push| heard.push(push));
+            config = config.set_push_sender(move |push| {
+                heard.push(push);
+                Ok::<(), Infallible>(())
+            });
         }
         let connecting = self.client.get_multiplexed_async_connection_with_config(&config);
         tokio::time::timeout(self.connect_timeout, connecting)
@@ -113,6 +117,16 @@ struct Entries {
     stand: usize,
 }
 
+impl Entries {
+    /// Forgets a channel that nobody wishes for. Who still waits for it need not.
+    fn remove(&mut self, channel: &str) {
+        let entry = self.by_channel.remove(channel);
+        if let Some(standing) = entry.and_then(|entry| entry.standing) {
+            standing.notify_waiters();
+        }
+    }
+}
+
 /// All channels that are wished for.
 pub(crate) struct Table {
     entries: Mutex<Entries>,
@@ -148,11 +162,23 @@ impl Table {
         *self.settled.borrow()
     }
 
-    /// Waits until it is.
+    /// Waits until it is, and whatever was wished for since then too.
     pub(crate) async fn up(&self) {
         let mut settled = self.settled.subscribe();
         // The sender lives as long as the table.
         let _ = settled.wait_for(|settled| *settled).await;
+        for standing in self.outstanding() {
+            standing.await;
+        }
+    }
+
+    fn outstanding(&self) -> Vec<OwnedNotified> {
+        let mut entries = self.entries.lock();
+        let outstanding = entries.by_channel.values_mut();
+        outstanding
+            .filter(|entry| entry.wishes > 0 && !entry.stands)
+            .map(|entry| entry.standing.get_or_insert_default().clone().notified_owned())
+            .collect()
     }
 
     /// Wishes for a channel once more.
@@ -207,7 +233,7 @@ impl Table {
             entries.changed.insert(channel);
             self.wake.notify_one();
         } else {
-            entries.by_channel.remove(&channel);
+            entries.remove(&channel);
         }
     }
 
@@ -230,7 +256,7 @@ impl Table {
             match entries.by_channel.get(&channel) {
                 Some(entry) if entry.wishes == 0 => {
                     entries.stand -= usize::from(entry.stands);
-                    entries.by_channel.remove(&channel);
+                    entries.remove(&channel);
                     leave.push(channel);
                 }
                 Some(entry) if !entry.stands => subscribe.push(channel),
@@ -272,10 +298,10 @@ impl Table {
         entries.connected = false;
         entries.changed.clear();
         entries.stand = 0;
-        entries.by_channel.retain(|_, entry| {
+        for entry in entries.by_channel.values_mut() {
             entry.stands = false;
-            entry.wishes > 0
-        });
+        }
+        entries.by_channel.retain(|_, entry| entry.wishes > 0);
         if entries.down_since.is_none() {
             entries.down_since = Some(Instant::now());
             self.counters.gaps.one();
@@ -321,14 +347,13 @@ pub(crate) struct Heard {
 }
 
 impl Heard {
-    fn push(&self, push: PushInfo) -> Result<(), std::convert::Infallible> {
+    fn push(&self, push: PushInfo) {
         self.pushes.fetch_add(1, Ordering::Relaxed);
         match push.kind {
             PushKind::Message => self.table.deliver(push.data),
             PushKind::Disconnection => self.gone.notify_one(),
             _ => {}
         }
-        Ok(())
     }
 }
 
@@ -338,17 +363,15 @@ pub(crate) struct Subscriber {
     pub(crate) dialer: Dialer,
     pub(crate) hooks: Arc<dyn Hooks>,
     pub(crate) ping_interval: Duration,
+    pub(crate) hang_timeout: Duration,
 }
 
 impl Subscriber {
     pub(crate) async fn run(self) {
         let mut wait = DIAL_AGAIN.0;
         loop {
-            let heard = Heard {
-                table: self.table.clone(),
-                pushes: Arc::default(),
-                gone: Arc::default(),
-            };
+            let heard =
+                Heard { table: self.table.clone(), pushes: Arc::default(), gone: Arc::default() };
             match self.dialer.dial(Some(&heard)).await {
                 Ok(connection) => {
                     wait = DIAL_AGAIN.0;
@@ -373,7 +396,7 @@ impl Subscriber {
         &self,
         mut connection: MultiplexedConnection,
         heard: &Heard,
-    ) -> Result<std::convert::Infallible, RedisError> {
+    ) -> Result<Infallible, RedisError> {
         for channels in self.table.begin().chunks(BATCH) {
             self.subscribe(&mut connection, heard, channels).await?;
         }
@@ -437,7 +460,7 @@ impl Subscriber {
         tokio::pin!(call);
         loop {
             let before = heard.pushes.load(Ordering::Relaxed);
-            match tokio::time::timeout(self.dialer.response_timeout, &mut call).await {
+            match tokio::time::timeout(self.hang_timeout, &mut call).await {
                 Ok(answer) => return answer,
                 Err(_) if heard.pushes.load(Ordering::Relaxed) != before => {}
                 Err(_) => return Err(too_late()),

@@ -1,4 +1,4 @@
-//! Times of MessagePack.
+//! Times of msgpack.
 //!
 //! In come the 4, 8 or 12 bytes of a timestamp extension, out comes the text that JavaScript writes for
 //! such a date, or nothing where it would be no date.

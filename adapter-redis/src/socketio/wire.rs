@@ -225,7 +225,7 @@ fn packet(writer: &mut Writer, namespace: &str, data: &Value) -> Result<(), Malf
     match data {
         Value::Str(text, Some(attachments)) => writer.json(text.as_str(), attachments)?,
         Value::Str(text, None) => writer.json(text.as_str(), &std::collections::VecDeque::new())?,
-        // The application speaks MessagePack with its clients: it is passed as it is.
+        // The application speaks msgpack with its clients: it is passed as it is.
         Value::Bytes(bytes) => {
             let mut reader = Reader::new(bytes);
             reader.skip()?;
@@ -238,7 +238,7 @@ fn packet(writer: &mut Writer, namespace: &str, data: &Value) -> Result<(), Malf
     Ok(())
 }
 
-/// What the application's clients are sent: text with attachments, or MessagePack.
+/// What the application's clients are sent: text with attachments, or msgpack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
     Text,
@@ -246,6 +246,7 @@ pub(crate) enum Form {
 }
 
 /// What a message of a broadcast channel says.
+#[expect(clippy::large_enum_variant, reason = "it is taken apart where it is made")]
 #[derive(Debug)]
 pub(crate) enum Said {
     /// It is our own.
@@ -437,7 +438,7 @@ pub(crate) struct Note {
 }
 
 impl Note {
-    /// Reads JSON where it begins like that, else MessagePack.
+    /// Reads JSON where it begins like that, else msgpack.
     pub(crate) fn read(message: &Bytes) -> Result<Self, Malformed> {
         let note = if message.first() == Some(&b'{') {
             let tree = serde_json::from_slice(message).map_err(|_| Malformed::Unreadable)?;

@@ -34,7 +34,7 @@ fn heard(message: &Bytes) -> Result<(String, Vec<String>, Vec<String>, bool), Ma
     }
 }
 
-/// A message made of JSON, as MessagePack.
+/// A message made of JSON, as msgpack.
 fn message(json: &str) -> Bytes {
     let mut writer = Writer::default();
     writer.json(json, &VecDeque::new()).unwrap();
@@ -97,15 +97,35 @@ fn the_emitters_message_is_read() {
 fn what_node_accepts_is_accepted() {
     let cases = [
         ("no namespace", r#"["e",{"type":2,"data":["a"]},{"rooms":[]}]"#, &[][..]),
-        ("flags of PHP", r#"["e",{"type":2,"data":["a"],"nsp":"/"},{"rooms":["r"],"flags":[]}]"#, &["r"]),
+        (
+            "flags of PHP",
+            r#"["e",{"type":2,"data":["a"],"nsp":"/"},{"rooms":["r"],"flags":[]}]"#,
+            &["r"],
+        ),
         ("options of PHP", r#"["e",{"type":2,"data":["a"],"nsp":"/"},[]]"#, &[]),
         ("no fields", r#"["e",{"type":2,"data":["a"],"nsp":"/"},{}]"#, &[]),
-        ("no rooms", r#"["e",{"type":2,"data":["a"],"nsp":"/"},{"rooms":null,"except":null}]"#, &[]),
-        ("a fourth item", r#"["e",{"type":2,"data":["a"],"nsp":"/"},{"rooms":["r"]},[1,{"a":2}]]"#, &["r"]),
-        ("options of a packet", r#"["e",{"type":2,"data":["a"],"nsp":"/","options":{"a":[1]}},{}]"#, &[]),
+        (
+            "no rooms",
+            r#"["e",{"type":2,"data":["a"],"nsp":"/"},{"rooms":null,"except":null}]"#,
+            &[],
+        ),
+        (
+            "a fourth item",
+            r#"["e",{"type":2,"data":["a"],"nsp":"/"},{"rooms":["r"]},[1,{"a":2}]]"#,
+            &["r"],
+        ),
+        (
+            "options of a packet",
+            r#"["e",{"type":2,"data":["a"],"nsp":"/","options":{"a":[1]}},{}]"#,
+            &[],
+        ),
         ("numbers", r#"["e",{"type":2,"data":["a"],"nsp":"/"},{"rooms":[5,-1]}]"#, &["5", "-1"]),
         ("type 5", r#"["e",{"type":5,"data":["a"],"nsp":"/"},{}]"#, &[]),
-        ("empty texts", r#"["e",{"type":2,"data":["a"],"nsp":"/"},{"rooms":"","flags":"","except":""}]"#, &[]),
+        (
+            "empty texts",
+            r#"["e",{"type":2,"data":["a"],"nsp":"/"},{"rooms":"","flags":"","except":""}]"#,
+            &[],
+        ),
         ("one room as text", r#"["e",{"type":2,"data":["a"],"nsp":"/"},{"rooms":"r"}]"#, &["r"]),
         ("a sender of another kind", r#"[[1,{"a":2}],{"type":2,"data":["a"],"nsp":"/"},{}]"#, &[]),
         ("an id", r#"["e",{"type":2,"id":7,"data":["a"],"nsp":"/"},{}]"#, &[]),
@@ -113,7 +133,11 @@ fn what_node_accepts_is_accepted() {
     for (name, json, want) in cases {
         let heard = heard(&message(json));
         let (data, rooms, ..) = heard.unwrap_or_else(|error| panic!("{name}: {error}"));
-        assert_eq!((data.as_str(), rooms), ("[\"a\"]", want.iter().map(ToString::to_string).collect()), "{name}");
+        assert_eq!(
+            (data.as_str(), rooms),
+            ("[\"a\"]", want.iter().map(ToString::to_string).collect()),
+            "{name}"
+        );
     }
     let numeric = message(r#"["e",{"type":2,"data":[5,"a"],"nsp":"/"},{}]"#);
     assert_eq!(heard(&numeric).unwrap().0, "[5,\"a\"]");

@@ -42,7 +42,7 @@ async function serve(name, path, { library = "ioredis", options = {} } = {}) {
   return web.address().port;
 }
 
-/** A client that remembers what it hears and acknowledges with its name and what it was sent. */
+/** A client that remembers what it hears and acknowledges it: an echo as it is, the others by its name. */
 async function join(name, port, namespace = "/") {
   const socket = client.io(`http://127.0.0.1:${port}${namespace}`, {
     transports: ["websocket"],
@@ -54,7 +54,7 @@ async function join(name, port, namespace = "/") {
     const acknowledge = typeof args.at(-1) === "function" ? args.pop() : undefined;
     heard.push([event, ...args]);
     waiting.splice(0).forEach((wake) => wake());
-    acknowledge?.(name, ...args);
+    acknowledge?.(...(event === "echo" ? args : [name, ...args]));
   });
   socket.on("disconnect", (reason) => {
     heard.push(["disconnect", reason]);

@@ -14,7 +14,10 @@ use std::{
     time::Duration,
 };
 
-use adapter_redis::socketio::{AdapterConfig, Bus, Hooks, Profile, Reach, RedisAdapter, Reply};
+use adapter_redis::{
+    RedisConfig,
+    socketio::{AdapterConfig, Bus, Hooks, Profile, Reach, RedisAdapter, Reply},
+};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use socketioxide::{
@@ -51,12 +54,13 @@ pub(crate) struct Node {
     stdin: tokio::sync::Mutex<ChildStdin>,
     waiting: Waiting,
     next: AtomicU64,
-    child: Child,
+    /// Ends with the test.
+    _process: Child,
     redis: String,
 }
 
 impl Node {
-    pub(crate) async fn start(server: &Server) -> Self {
+    pub(crate) fn start(server: &Server) -> Self {
         let folder = tests().join("node");
         let packages = folder.join("node_modules/socket.io");
         assert!(packages.exists(), "run `npm ci` in {}", folder.display());
@@ -82,7 +86,7 @@ impl Node {
         });
         let stdin = tokio::sync::Mutex::new(child.stdin.take().unwrap());
         let redis = server.dir.join("redis.sock").display().to_string();
-        Self { stdin, waiting, next: AtomicU64::new(1), child, redis }
+        Self { stdin, waiting, next: AtomicU64::new(1), _process: child, redis }
     }
 
     /// Runs the body of an async function; `PATH` in it stands for the address of Redis.
@@ -115,10 +119,6 @@ impl Node {
         let mut heard = heard.as_array().unwrap().clone();
         heard.pop();
         heard
-    }
-
-    pub(crate) async fn end(mut self) {
-        self.child.kill().await.unwrap();
     }
 }
 
@@ -163,6 +163,17 @@ impl Hooks for Told {
     }
 }
 
+/// Bounds that a busy machine does not reach: what is slow here is not broken.
+pub(crate) fn patient() -> AdapterConfig {
+    AdapterConfig {
+        hang_timeout: PATIENCE,
+        join_timeout: PATIENCE,
+        outgoing_age: PATIENCE,
+        request_timeout: PATIENCE,
+        ..AdapterConfig::default()
+    }
+}
+
 /// A pod of ours: an application of one namespace.
 pub(crate) struct Pod {
     pub(crate) bus: Bus<Emitter>,
@@ -175,12 +186,17 @@ pub(crate) struct Pod {
 
 impl Pod {
     pub(crate) async fn start(server: &Server, name: &str) -> Self {
-        Self::configured(server, name, AdapterConfig::default()).await
+        Self::configured(server, name, patient()).await
     }
 
     pub(crate) async fn configured(server: &Server, name: &str, config: AdapterConfig) -> Self {
         let told = Told::default();
-        let bus = Bus::<Emitter>::connect(&server.config, config, name, told.clone()).unwrap();
+        let redis = RedisConfig {
+            connect_timeout: PATIENCE,
+            response_timeout: PATIENCE,
+            ..server.config.clone()
+        };
+        let bus = Bus::<Emitter>::connect(&redis, config, name, told.clone()).unwrap();
         let (layer, io) = SocketIo::builder().with_adapter::<Adapter>(bus.clone()).build_layer();
         let of_connections = bus.clone();
         io.ns("/", async move |socket: SocketRef<Adapter>| {
@@ -221,7 +237,9 @@ async fn connected(bus: Bus<Emitter>, socket: SocketRef<Adapter>) {
     let joining = adapter.clone();
     socket.on(
         "join",
-        async move |socket: SocketRef<Adapter>, Data(room): Data<String>, ack: AckSender<Adapter>| {
+        async move |socket: SocketRef<Adapter>,
+                    Data(room): Data<String>,
+                    ack: AckSender<Adapter>| {
             let reach = joining.join(socket.id, &room).await;
             ack.send(&format!("{reach:?}")).unwrap();
         },
@@ -237,7 +255,11 @@ async fn connected(bus: Bus<Emitter>, socket: SocketRef<Adapter>) {
 pub(crate) async fn python(server: &Server, code: &str) {
     let folder = tests().join("python");
     let python = folder.join(".venv/bin/python");
-    assert!(python.exists(), "run `python3 -m venv .venv && .venv/bin/pip install -r requirements.txt` in {}", folder.display());
+    assert!(
+        python.exists(),
+        "run `python3 -m venv .venv && .venv/bin/pip install -r requirements.txt` in {}",
+        folder.display()
+    );
     let socket = server.dir.join("redis.sock");
     let code = format!(
         "import socketio\n\

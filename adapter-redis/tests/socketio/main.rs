@@ -1,4 +1,11 @@
-//! The adapter in a cluster with the stock packages of npm and PyPI, on a real Redis.
+//! The adapter in a cluster with the stock packages of npm and of Python, on a real Redis.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on has failed"
+)]
 
 mod harness;
 mod broadcasts;
@@ -10,3 +17,10 @@ mod subscriptions;
 #[expect(dead_code, reason = "the tests of the state need more of it than these")]
 #[path = "../state/harness.rs"]
 mod redis_server;
+
+#[test]
+fn the_example_of_the_readme_is_the_one_that_is_compiled() {
+    let readme = include_str!("../../README.md");
+    let example = include_str!("../../examples/chat.rs");
+    assert!(readme.contains(example), "README.md shows another examples/chat.rs");
+}

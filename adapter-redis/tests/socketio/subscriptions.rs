@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use adapter_redis::socketio::{AdapterConfig, Reach};
-use socketioxide::socket::Sid;
+use adapter_redis::socketio::{AdapterConfig, Profile, Reach};
+use socketioxide::{extract::SocketRef, socket::Sid};
 
 use crate::{
-    harness::Pod,
-    redis_server::{PATIENCE, Server, until},
+    harness::{Adapter, Node, Pod, patient},
+    redis_server::{Server, until},
 };
 
 async fn channels(server: &Server) -> Vec<String> {
@@ -36,7 +36,7 @@ async fn a_pod_listens_to_the_rooms_that_it_hosts_and_no_other() {
         assert_eq!(adapter.join(sid, "r1").await, Reach::Cluster);
     }
     assert_eq!(adapter.join(a, "r1").await, Reach::Cluster, "twice is once");
-    assert_eq!(adapter.attach(a, Default::default()).await, Reach::Cluster);
+    assert_eq!(adapter.attach(a, Profile::default()).await, Reach::Cluster);
     let own = format!("socket.io#/#{a}#");
     let mut want = vec!["socket.io#/#r1".to_owned(), "socket.io#/#r1#".to_owned(), own];
     want.sort();
@@ -55,7 +55,8 @@ async fn a_pod_listens_to_the_rooms_that_it_hosts_and_no_other() {
     adapter.leave_all(b);
     adapter.leave_all(a);
     adapter.leave(a, "r2");
-    until("nobody is in any room", || async { rooms(&server).await.is_empty().then_some(()) }).await;
+    until("nobody is in any room", || async { rooms(&server).await.is_empty().then_some(()) })
+        .await;
     assert_eq!(pod.bus.counters().snapshot().subscriptions, 5);
 }
 
@@ -63,13 +64,23 @@ async fn a_pod_listens_to_the_rooms_that_it_hosts_and_no_other() {
 async fn a_closed_namespace_and_a_dropped_pod_listen_no_more() {
     let server = Server::start().await;
     let pod = Pod::ready(&server, "ours").await;
-    assert_eq!(pod.adapter.join(Sid::new(), "r1").await, Reach::Cluster);
-    pod.io.delete_ns("/");
+    let before = channels(&server).await;
+    pod.io.ns("/chat", async |_: SocketRef<Adapter>| {});
+    let chat = pod.bus.adapter("/chat").unwrap();
+    assert_eq!(chat.join(Sid::new(), "r1").await, Reach::Cluster);
+    assert_eq!(channels(&server).await.len(), before.len() + 6);
+    pod.io.delete_ns("/chat");
+    until("the namespace is left", || async { (channels(&server).await == before).then_some(()) })
+        .await;
+    drop(chat);
+    assert!(pod.bus.adapter("/chat").is_none());
+    let bus = pod.bus.clone();
+    drop(pod);
     until("only python is listened to", || async {
         (channels(&server).await == ["socketio"]).then_some(())
     })
     .await;
-    drop(pod);
+    drop(bus);
     until("nothing is listened to", || async { channels(&server).await.is_empty().then_some(()) })
         .await;
 }
@@ -107,17 +118,32 @@ async fn joins_that_come_and_go_end_as_they_should() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_goes_while_it_joins_leaves_nothing() {
+    let server = Server::start().await;
+    let config = AdapterConfig { sweep_interval: Duration::from_millis(100), ..patient() };
+    let pod = Pod::configured(&server, "ours", config).await;
+    let node = Node::start(&server);
+    let id = node.join("stays", &pod.port).await;
+    node.until("stays", "attached").await;
+    // As a handler does whose connection went before it.
+    assert_eq!(pod.adapter.join(Sid::new(), "r1").await, Reach::Cluster);
+    let own = format!("socket.io#/#{id}#");
+    until("only who is there is left", || async {
+        (rooms(&server).await == [&*own]).then_some(())
+    })
+    .await;
+    assert_eq!(pod.bus.counters().snapshot().orphans, 1);
+}
+
 /// Twenty thousand connections, each with its own room, which Node publishes to.
 #[tokio::test(flavor = "multi_thread")]
 async fn twenty_thousand_connections_are_reachable_soon() {
     let server = Server::start().await;
-    let mut config = AdapterConfig::default();
-    config.join_timeout = PATIENCE;
-    let pod = Pod::configured(&server, "ours", config).await;
-    assert!(pod.bus.ready(PATIENCE).await);
+    let pod = Pod::ready(&server, "ours").await;
     let sids: Vec<Sid> = std::iter::repeat_with(Sid::new).take(20_000).collect();
     let begun = Instant::now();
-    let joins = sids.iter().map(|sid| pod.adapter.attach(*sid, Default::default()));
+    let joins = sids.iter().map(|sid| pod.adapter.attach(*sid, Profile::default()));
     let reaches = futures_util::future::join_all(joins).await;
     let took = begun.elapsed();
     assert!(reaches.iter().all(|reach| *reach == Reach::Cluster));

@@ -104,7 +104,10 @@ impl Server {
         arguments: &[&str],
     ) -> redis::RedisResult<redis::Value> {
         let client = redis::Client::open(self.config.url.reveal())?;
-        let mut connection = client.get_multiplexed_async_connection().await?;
+        let config = redis::AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(PATIENCE))
+            .set_response_timeout(Some(PATIENCE));
+        let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
         redis::cmd(command).arg(arguments).query_async(&mut connection).await
     }
 

@@ -1,5 +1,6 @@
 //! Values in both forms: what the stock parser writes, what it reads, and whatever else there may be.
 
+use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
@@ -145,7 +146,7 @@ fn what_cannot_be_read_is_refused() {
     for (hex, want) in cases {
         assert_eq!(decode(&unhex(hex)), Err(want), "{}", hex.get(..20).unwrap_or(hex));
     }
-    let mut reader_of_depth = Vec::from_iter(std::iter::repeat_n(0x91, 1_000_000));
+    let mut reader_of_depth = vec![0x91; 1_000_000];
     reader_of_depth.push(0);
     let bytes = Bytes::from(reader_of_depth);
     assert_eq!(Reader::new(&bytes).skip(), Ok(()), "passing over takes no stack");
