@@ -1,6 +1,6 @@
 //! What an event does: its steps, in order, each a verb of the vocabulary.
 //!
-//! In comes a [`Permitted`] event; out goes its ack, or the refusal that ends it. What was done before
+//! In comes a [`Permitted`](crate::gate::Permitted) event; out goes its ack, or the refusal that ends it. What was done before
 //! a refusal stands. Each verb is a function in a file by what it is about; none of them knows an
 //! application's name. Waiting for an application behind is done out of the connection's line.
 

@@ -20,7 +20,7 @@ pub use step::{
     Announcement, Audience, Audiences, BatchStep, DemoPart, Emit, EnterStep, Expect, ImageStep,
     LockStep, Refused, Relay, Step, TypingStep, UpstreamStep, Verb,
 };
-pub use template::{Condition, Scope, Template};
+pub use template::{Condition, Scope, Template, TemplateError};
 
 /// The contracts that the binary brings along.
 #[derive(Clone, Copy, Debug)]
