@@ -215,7 +215,28 @@ impl Contract {
             params.extend(lock.name.roots().into_iter().map(str::to_owned));
         }
         params.push("lockType".to_owned());
+        for event in self.event.values() {
+            given(event.steps.as_deref().unwrap_or_default(), &mut params);
+        }
         params
+    }
+}
+
+/// The parameters that steps give to locks: their rules may show those that are not in the name, too.
+fn given(steps: &[Step], params: &mut Vec<String>) {
+    for step in steps {
+        match &step.verb {
+            Verb::Lock(lock) | Verb::Unlock(lock) | Verb::Unlocked(lock) => {
+                params.extend(lock.with.keys().cloned());
+            }
+            Verb::Upstream(step) => {
+                given(&step.on_part, params);
+                given(&step.on_result, params);
+                given(&step.on_error, params);
+            }
+            Verb::LeaveAll(steps) => given(steps, params),
+            _ => {}
+        }
     }
 }
 
