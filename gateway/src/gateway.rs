@@ -38,6 +38,10 @@ use crate::{
 /// The secret of a trial on one's own machine, known to everybody.
 const TRIAL_SECRET: &str = "a-secret-for-trials-only-which-everybody-knows";
 
+/// A polling client polls again at once; one that has not for this long is gone, and what it held must
+/// be free within 10 seconds.
+const POLL_AGAIN: Duration = Duration::from_secs(7);
+
 /// Before the end of the grace, for the last answers to leave.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
@@ -193,7 +197,7 @@ impl Gateway {
             }
         });
         tasks.serve(watch::leases(core.clone(), metrics.redis_up.clone()));
-        tasks.serve(watch::pollers(engines, stall));
+        tasks.serve(watch::pollers(engines, stall.min(POLL_AGAIN)));
         tasks.serve(watch::expiries(door));
         tasks.serve(watch::changes(core.clone()));
         Ok(Self {
