@@ -5,9 +5,14 @@ use std::sync::Arc;
 use adapter::{Kind, Place, Wish};
 use serde_json::{Value, json};
 
-use super::{Flow, Stopped, announce::announce, emit::with_envelope, flow::Names, inner, locks};
+use super::{
+    Flow, Stopped,
+    announce::{announce, tell},
+    flow::Names,
+    inner, locks,
+};
 use crate::{
-    contract::{Announcement, Step, Template},
+    contract::{Step, Template},
     core::Core,
     refusal::{Code, Refusal},
     session::{Actor, Session},
@@ -149,7 +154,8 @@ pub async fn join(
         && let Some(joined) = &rule.joined
     {
         let names = room_names(room, param, &actor);
-        tell(core, session, joined, &names, room);
+        let target = Target::room(room).except(&*session.sid);
+        tell(core, &session.mount, &target, joined, &names);
     }
     Ok(users(&held.holds))
 }
@@ -193,29 +199,6 @@ pub(super) fn room_names(room: &str, param: Option<(&str, &str)>, actor: &Actor)
         Some((name, value)) => names.with(name, Value::from(value)),
         None => names,
     }
-}
-
-/// Tells a room's others.
-fn tell(core: &Core, session: &Session, announcement: &Announcement, names: &Names, room: &str) {
-    let target = Target::room(room).except(&*session.sid);
-    send(core, session, &target, announcement, names);
-}
-
-/// Sends an announcement, with the envelope of the contract.
-pub(super) fn send(
-    core: &Core,
-    session: &Session,
-    target: &Target,
-    announcement: &Announcement,
-    names: &Names,
-) {
-    let data = announcement.data.fill(names);
-    let data = match &session.mount.contract.envelope {
-        Some(envelope) => with_envelope(names, envelope, &announcement.event, data),
-        None => data,
-    };
-    let namespace = &session.mount.namespace;
-    core.fanout.send(namespace, target, &announcement.event, &[data], &[], false);
 }
 
 pub(super) async fn leave_step(flow: &mut Flow, template: &Template) -> Result<(), Stopped> {
