@@ -66,7 +66,7 @@ pub(super) struct RoomList {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
     /// Pods that did not answer in time, so that what they have is missing here.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<String>,
 }
 
@@ -76,7 +76,7 @@ pub(super) struct Members {
     /// Each of them.
     pub members: Vec<Member>,
     /// Pods that did not answer in time, so that what they have is missing here.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<String>,
 }
 
@@ -86,7 +86,7 @@ pub(super) struct Presence {
     /// Each of them once.
     pub users: Vec<Present>,
     /// Pods that did not answer in time, so that what they have is missing here.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<String>,
 }
 
@@ -110,7 +110,7 @@ pub(super) struct Connections {
     /// Each of them.
     pub connections: Vec<Connection>,
     /// Pods that did not answer in time, so that what they have is missing here.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<String>,
 }
 
@@ -130,7 +130,7 @@ pub(super) struct Stats {
     /// Each namespace.
     pub namespaces: BTreeMap<String, Namespace>,
     /// Pods that did not answer in time, so that what they have is missing here.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<String>,
 }
 

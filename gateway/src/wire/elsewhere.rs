@@ -100,9 +100,12 @@ impl Hooks for Elsewhere {
         mut arguments: Vec<Value>,
         reply: Option<Reply>,
     ) {
-        // What servers of Node tell each other in a shared namespace is not for us.
         if namespace == CLUSTER && arguments.len() == 2 {
             self.add(Order::Asked { question: arguments.remove(1), reply });
+        } else if let Some(reply) = reply {
+            // What servers of Node tell each other in a shared namespace is not for us, but whoever asks
+            // waits for every server.
+            reply.send(Value::Null);
         }
     }
 
