@@ -43,10 +43,9 @@ for (const library of ['ioredis', 'node-redis']) {
       await until('the pods and Node see each other', async () => (await redisSubscribers()) === 3);
     });
     after(async () => {
-      node?.server.disconnectSockets(true);
-      web?.closeAllConnections();
-      web?.close();
-      for (const l of links ?? []) (l.destroy ?? l.disconnect).call(l);
+      node?.server.local.disconnectSockets(true);
+      await node?.server.close();
+      for (const l of links ?? []) await (library === 'ioredis' ? l.quit() : l.close());
       await one?.stop();
       await two?.stop();
       await redis?.stop();
