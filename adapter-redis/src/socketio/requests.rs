@@ -62,7 +62,7 @@ impl<E: SocketEmitter> RedisAdapter<E> {
         let aim = self.remote(&options);
         let mut standings = Vec::new();
         for sid in self.matching(options) {
-            standings.extend(rooms.iter().map(|room| self.begin_join(sid, room)));
+            standings.extend(rooms.iter().flat_map(|room| self.begin_join(sid, room)));
         }
         if let Some(aim) = aim {
             self.request(json!({ "type": 2, "opts": aim.tree(), "rooms": rooms }));
