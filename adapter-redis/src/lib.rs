@@ -50,9 +50,11 @@ mod names;
 mod scripts;
 mod state;
 pub mod socketio;
+pub mod doctor;
 
 pub use config::{RedisConfig, RedisUrl};
 pub use connection::ConnectError;
+pub use doctor::doctor;
 
 use connection::Link;
 use names::Names;

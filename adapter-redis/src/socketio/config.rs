@@ -70,7 +70,7 @@ pub struct AdapterConfig {
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub hang_timeout: Duration,
-    /// How often the subscribing connection is asked whether it is alive.
+    /// How often the connections are asked whether they are alive.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub ping_interval: Duration,

@@ -20,10 +20,11 @@
 
 mod config;
 mod counters;
-mod channels;
+pub(crate) mod channels;
 mod time;
 mod msgpack;
 mod wire;
+pub(crate) mod witness;
 mod dialer;
 mod publish;
 mod subscribe;

@@ -102,6 +102,7 @@ pub(crate) struct Outbox {
     budget: Arc<Budget>,
     age: Duration,
     hang_timeout: Duration,
+    ping_interval: Duration,
 }
 
 impl Outbox {
@@ -122,6 +123,7 @@ impl Outbox {
             budget,
             age: config.outgoing_age,
             hang_timeout: config.hang_timeout,
+            ping_interval: config.ping_interval.max(Duration::from_millis(10)),
         }
     }
 
@@ -161,7 +163,7 @@ impl Outbox {
             if self.is_empty() {
                 // Without messages nobody would find out that Redis is back.
                 if self.is_up() {
-                    filled.await;
+                    self.idle(filled).await;
                 } else if self.ask::<redis::Value>(&redis::cmd("PING")).await.is_err() {
                     tokio::time::sleep(DIAL_AGAIN).await;
                 }
@@ -179,6 +181,16 @@ impl Outbox {
             if again {
                 self.dialer.nodes.look_again().await;
             }
+        }
+    }
+
+    /// Waits for a message. Meanwhile the connection is used now and then: else Redis may close it, and the
+    /// first message after a quiet time would find that out.
+    async fn idle(&self, filled: impl Future<Output = ()>) {
+        let waited = tokio::time::timeout(self.ping_interval, filled).await;
+        let quiet = waited.is_err() && self.connection.lock().is_some();
+        if quiet && let Err(error) = self.ask::<redis::Value>(&redis::cmd("PING")).await {
+            debug!(%error, "an idle connection failed");
         }
     }
 

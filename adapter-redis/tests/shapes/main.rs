@@ -10,9 +10,11 @@
 mod installation;
 mod two;
 mod tls;
+mod users;
 mod sentinel;
 mod cluster;
 mod sharded;
+mod doctor;
 
 #[expect(dead_code, reason = "the tests of messages need more of it than these")]
 #[path = "../socketio/harness.rs"]
