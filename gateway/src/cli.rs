@@ -2,6 +2,7 @@
 
 use std::{fmt, io::Write as _, net::SocketAddr, path::PathBuf, time::Duration};
 
+use adapter_redis::doctor::Severity;
 use clap::{Parser, Subcommand};
 use gateway::{
     config::{self, Config, ConfigError, Mount, Source},
@@ -11,6 +12,9 @@ use gateway::{
     mount::{self, MountError},
     telemetry::{Telemetry, TelemetryError},
 };
+
+/// A pod that does not answer within this time is not well.
+const HEALTH: Duration = Duration::from_secs(2);
 
 /// A realtime gateway for applications that speak Socket.IO.
 #[derive(Debug, Parser)]
@@ -34,6 +38,16 @@ enum Command {
     /// Look at contracts.
     #[command(subcommand)]
     Contract(ContractCommand),
+    /// Say who shares a Redis, and what of it and its settings will be trouble.
+    Doctor(Doctor),
+    /// Say whether the pod on this machine is well: for probes where there is no shell.
+    Health(Health),
+    /// Wait, and nothing else: for a `preStop` hook where there is no shell.
+    Pause {
+        /// How long.
+        #[arg(value_name = "DURATION", value_parser = humantime::parse_duration)]
+        time: Duration,
+    },
     /// Print a configuration file with every key at its default.
     DefaultConfig {
         /// As a table in Markdown.
@@ -80,6 +94,32 @@ struct Token {
     config: Option<PathBuf>,
 }
 
+#[derive(Debug, clap::Args)]
+struct Doctor {
+    /// Redis, such as <redis://127.0.0.1:6379>.
+    #[arg(long, value_name = "URL")]
+    redis: Option<String>,
+    /// Configuration file, with `redis.url` and what else is under `redis`.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// As JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct Health {
+    /// Whether it takes clients, rather than whether it lives.
+    #[arg(long)]
+    ready: bool,
+    /// The internal listener, where the configuration does not say it.
+    #[arg(long, value_name = "ADDR")]
+    internal_listen: Option<SocketAddr>,
+    /// Configuration file.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
 #[derive(Debug, Subcommand)]
 enum ContractCommand {
     /// The contracts that there are.
@@ -111,6 +151,10 @@ pub(crate) enum Failure {
     Contracts(Vec<ContractError>),
     #[error("{0}")]
     Usage(String),
+    #[error("redis.url: {0}")]
+    Redis(#[from] adapter_redis::ConnectError),
+    #[error("{0}")]
+    Unwell(String),
     #[error(transparent)]
     Telemetry(#[from] TelemetryError),
     #[error(transparent)]
@@ -127,7 +171,10 @@ impl Failure {
     /// 2 for what its caller can put right, 1 for the rest.
     pub(crate) const fn status(&self) -> u8 {
         match self {
-            Self::Io(_) | Self::Start(StartError::Listen { .. } | StartError::Redis(_)) => 1,
+            Self::Io(_)
+            | Self::Redis(_)
+            | Self::Unwell(_)
+            | Self::Start(StartError::Listen { .. } | StartError::Redis(_)) => 1,
             _ => 2,
         }
     }
@@ -142,6 +189,12 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
             let config = config::load(&source(Some(file)))?;
             gateway::gateway::check(&config)?;
             say("the configuration is good")
+        }
+        Command::Doctor(doctor) => doctor.run(),
+        Command::Health(health) => health.run(),
+        Command::Pause { time } => {
+            std::thread::sleep(time);
+            Ok(())
         }
         Command::DefaultConfig { markdown: true } => say(config::markdown().trim_end()),
         Command::DefaultConfig { markdown: false } => say(config::default_file().trim_end()),
@@ -211,6 +264,60 @@ impl Token {
             .map_err(|error| Failure::Usage(error.to_string()))?;
         say(&token)
     }
+}
+
+impl Doctor {
+    fn run(self) -> Result<(), Failure> {
+        let mut source = source(self.config);
+        if let Some(url) = self.redis {
+            source.env.remove("REDIS_URL_FILE");
+            source.env.insert("REDIS_URL".to_owned(), url);
+        }
+        let config = config::load(&source)?;
+        if !config.redis.url.is_set() {
+            let text = "which Redis? give --redis redis://HOST:PORT, --config FILE or REDIS_URL";
+            return Err(Failure::Usage(text.to_owned()));
+        }
+        let report = small_runtime()?.block_on(adapter_redis::doctor(&config.redis))?;
+        let text = if self.json {
+            serde_json::to_string_pretty(&report).map_err(std::io::Error::from)?
+        } else {
+            report.to_string()
+        };
+        say(text.trim_end())?;
+        match report.worst() {
+            Some(Severity::Error) => Err(Failure::Unwell("there is trouble: see above".to_owned())),
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
+impl Health {
+    fn run(self) -> Result<(), Failure> {
+        let mut addr = match self.internal_listen {
+            Some(addr) => addr,
+            None => config::load(&source(self.config))?.internal_listen,
+        };
+        if addr.ip().is_unspecified() {
+            addr.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+        }
+        let path = if self.ready { "ready" } else { "live" };
+        let url = format!("http://{addr}/health/{path}");
+        let unwell = |error: reqwest::Error| Failure::Unwell(format!("{url}: {error}"));
+        let asked = async {
+            let client = reqwest::Client::builder().no_proxy().timeout(HEALTH);
+            let answer = client.build()?.get(&url).send().await?;
+            Ok((answer.status(), answer.text().await?))
+        };
+        let (status, body) = small_runtime()?.block_on(asked).map_err(unwell)?;
+        say(&body)?;
+        if status.is_success() { Ok(()) } else { Err(Failure::Unwell(format!("{url}: {status}"))) }
+    }
+}
+
+/// For a command that waits for a few answers.
+fn small_runtime() -> Result<tokio::runtime::Runtime, std::io::Error> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
 impl ContractCommand {
