@@ -12,6 +12,7 @@ use serde_json::json;
 use socketioxide_core::adapter::{BroadcastFlags, BroadcastOptions, CoreAdapter};
 
 use crate::{
+    harness::Node,
     installation::Shards,
     redis_server::{PATIENCE, until},
     two::{Two, hold, place, wish},
@@ -132,6 +133,35 @@ async fn pods_on_different_nodes_are_one_cluster() {
     let gathered = b.adapter.fetch(everybody()).await;
     assert_eq!((gathered.items.len(), gathered.missing), (2, 0));
     two.messages_flow("across nodes").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pods_of_node_are_in_the_same_cluster() {
+    let shards = Shards::start(0).await;
+    let two = Two::start(&shards.config).await;
+    let node = Node::with(format!("redis://{}", shards.masters[2].address()));
+    let port = node.serve("stock", "{ library: 'cluster' }").await;
+    node.join("n", &port).await;
+    node.run("await clients.n.socket.emitWithAck('join', 'room')").await;
+    until("everybody is counted", || async {
+        (two.pods[0].adapter.server_count().await.ok()? == 3).then_some(())
+    })
+    .await;
+    let sockets = node.run("return (await servers.stock.fetchSockets()).length").await;
+    assert_eq!(sockets, 3);
+    let gathered = two.pods[1].adapter.fetch(everybody()).await;
+    assert_eq!((gathered.items.len(), gathered.missing), (3, 0));
+    two.pods[0].io.to("room").emit("ours", &1).await.unwrap();
+    assert!(node.until("n", "ours").await.is_empty());
+    node.run("servers.stock.to('room').emit('nodes', 1)").await;
+    for client in ["a", "b"] {
+        until("node's event arrives", || async {
+            (two.heard(client, "nodes").await == [1]).then_some(())
+        })
+        .await;
+    }
+    let acks = node.run("return servers.stock.timeout(10000).emitWithAck('q', 5)").await;
+    assert_eq!(acks.as_array().unwrap().len(), 3, "{acks}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
