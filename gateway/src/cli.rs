@@ -136,7 +136,7 @@ impl Failure {
 /// Does what the command line says.
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     match arguments.command.unwrap_or_else(|| Command::Serve(Box::default())) {
-        Command::Serve(serve) => serve_until_told(&serve.config()?),
+        Command::Serve(serve) => serve_until_told(&serve),
         Command::Token(token) => token.print(),
         Command::CheckConfig { file } => {
             let config = config::load(&source(Some(file)))?;
@@ -255,15 +255,16 @@ fn summary(contract: &Contract) -> String {
     format!("{}: good; {events} events in, {outs} declared events out", contract.name)
 }
 
-fn serve_until_told(config: &Config) -> Result<(), Failure> {
+fn serve_until_told(command: &Serve) -> Result<(), Failure> {
+    let config = command.config()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let served = runtime.block_on(serve(config));
+    let served = runtime.block_on(serve(command, &config));
     // What is left has had its time.
     runtime.shutdown_timeout(Duration::from_secs(1));
     served
 }
 
-async fn serve(config: &Config) -> Result<(), Failure> {
+async fn serve(command: &Serve, config: &Config) -> Result<(), Failure> {
     let _telemetry = Telemetry::start(&config.log, &config.trace)?;
     let mut told = Told::listen()?;
     let gateway = Gateway::start(config).await?;
@@ -277,17 +278,39 @@ async fn serve(config: &Config) -> Result<(), Failure> {
             "tokens are checked with a secret that everybody knows: set GATEWAY_JWT_SECRET"
         );
     }
-    told.wait().await;
+    while told.wait().await == Wish::Reload {
+        reload(&gateway, command);
+    }
     tracing::info!("leaving");
     tokio::select! {
         () = gateway.leave() => tracing::info!("left"),
-        () = told.wait() => tracing::warn!("told twice, leaving at once"),
+        () = told.leaving() => tracing::warn!("told twice, leaving at once"),
     }
     Ok(())
 }
 
-/// The signals that mean: leave.
+/// Reads the configuration again; what is wrong with it is logged, and everything stays as it was.
+fn reload(gateway: &Gateway, command: &Serve) {
+    let reloaded = match command.config() {
+        Ok(config) => gateway.reload(&config).map_err(Failure::from),
+        Err(failure) => Err(failure),
+    };
+    gateway.core().metrics.reloaded(reloaded.is_ok());
+    if let Err(failure) = reloaded {
+        tracing::error!(%failure, "the new configuration is refused, the old one stays");
+    }
+}
+
+/// What a signal means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wish {
+    Leave,
+    Reload,
+}
+
+/// The signals that the gateway listens to.
 struct Told {
+    hangup: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
 }
@@ -296,15 +319,22 @@ impl Told {
     fn listen() -> Result<Self, std::io::Error> {
         use tokio::signal::unix::{SignalKind, signal};
         Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
         })
     }
 
-    async fn wait(&mut self) {
+    async fn wait(&mut self) -> Wish {
         tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => Wish::Leave,
+            _ = self.terminate.recv() => Wish::Leave,
+            _ = self.hangup.recv() => Wish::Reload,
         }
+    }
+
+    /// A pod that leaves has no use for another configuration.
+    async fn leaving(&mut self) {
+        while self.wait().await == Wish::Reload {}
     }
 }

@@ -2,7 +2,7 @@
 //! leave, and leaves in order.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     net::SocketAddr,
     sync::{
         Arc,
@@ -12,6 +12,7 @@ use std::{
 };
 
 use adapter::{SharedState, memory::MemoryState};
+use arc_swap::ArcSwap;
 use tokio::{net::TcpListener, sync::Semaphore, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -19,7 +20,8 @@ use crate::{
     accept::{Connection, Edge, EdgeConfig, Engines, Pace, Tcp},
     admin::Admin,
     api::Api,
-    config::{Config, DrainConfig},
+    cluster::{self, Answered, Question},
+    config::{Config, Limits},
     core::{Core, WAITING_FOR_TURN},
     demo::Demo,
     door::Door,
@@ -29,10 +31,12 @@ use crate::{
     metrics::Metrics,
     mount::{self, MountError, Mounted},
     public::Public,
+    reload,
     session::{Expiries, Session},
+    telemetry,
     upstream::{DemoScript, UpstreamError, Upstreams},
     watch,
-    wire::{Application, Wire, WireConfig},
+    wire::{Application, Cluster, Orders, Service, Wire, WireConfig},
 };
 
 /// The secret of a trial on one's own machine, known to everybody.
@@ -41,6 +45,12 @@ const TRIAL_SECRET: &str = "a-secret-for-trials-only-which-everybody-knows";
 /// A polling client polls again at once; one that has not for this long is gone, and what it held must
 /// be free within 10 seconds.
 const POLL_AGAIN: Duration = Duration::from_secs(7);
+
+/// Questions of `/socketio/status` to the cluster that are under way at once.
+const ASKING: usize = 8;
+
+/// How long a pod that starts waits until it hears the others. It starts all the same.
+const JOINING: Duration = Duration::from_secs(2);
 
 /// Before the end of the grace, for the last answers to leave.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
@@ -71,6 +81,9 @@ pub enum StartError {
     /// Redis cannot be used as configured.
     #[error("redis.url: {0}")]
     Redis(#[from] adapter_redis::ConnectError),
+    /// The log level cannot be read.
+    #[error(transparent)]
+    Log(#[from] telemetry::TelemetryError),
     /// An upstream cannot be used as configured.
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
@@ -83,7 +96,7 @@ pub struct Gateway {
     internal: SocketAddr,
     core: Arc<Core>,
     edge: Edge,
-    drain: DrainConfig,
+    running: Config,
     leaving: Arc<AtomicBool>,
     demo: bool,
     trial: bool,
@@ -106,8 +119,8 @@ pub fn trial_auth(config: &Config) -> Option<AuthConfig> {
 /// # Errors
 /// [`StartError`], naming the key.
 pub fn check(config: &Config) -> Result<(), StartError> {
-    let mounts = mount::mounts(config)?;
-    let metrics = Metrics::new(&event_names(&mounts))?;
+    let metrics = Metrics::new()?;
+    let mounts = mount::mounts(config, &metrics.events)?;
     let auth = trial_auth(config);
     let auth = auth.as_ref().unwrap_or(&config.auth);
     Verifier::new(auth, &metrics.registry, Tasks::default().tracker().clone())?;
@@ -123,8 +136,8 @@ impl Gateway {
     /// # Errors
     /// [`StartError`], naming the key.
     pub async fn start(config: &Config) -> Result<Self, StartError> {
-        let mounts = mount::mounts(config)?;
-        let metrics = Metrics::new(&event_names(&mounts))?;
+        let metrics = Metrics::new()?;
+        let mounts = mount::mounts(config, &metrics.events)?;
         let tasks = Tasks::default();
         let trial = trial_auth(config);
         let auth = trial.as_ref().unwrap_or(&config.auth);
@@ -135,8 +148,8 @@ impl Gateway {
         let prefix = &config.redis.prefix;
         let upstreams =
             Upstreams::new(&config.upstream, prefix, &state, &scripts, &metrics.registry)?;
-        let (wire, service) =
-            Wire::new(&wire_config(config), metrics.wire.clone(), metrics.edge.clone());
+        let (wire, service, orders) = wire(config, &pod, &metrics)?;
+        let limits: Limits = Arc::new(ArcSwap::from_pointee(config.limits.clone()));
         let core = Arc::new(Core {
             fanout: Fanout::new(wire.clone()),
             local_pace: MemoryState::new(pod),
@@ -144,7 +157,7 @@ impl Gateway {
             upstreams,
             verifier,
             metrics: metrics.events.clone(),
-            limits: config.limits.clone(),
+            limits: limits.clone(),
             mounts,
             tasks: tasks.clone(),
             turns: Arc::new(Semaphore::new(WAITING_FOR_TURN)),
@@ -158,7 +171,7 @@ impl Gateway {
         for mount in &core.mounts {
             wire.serve(&mount.namespace, &application);
         }
-        let engines = Engines::new(&config.limits, metrics.edge.clone());
+        let engines = Engines::new(&limits, metrics.edge.clone());
         let edge = Edge::new(edge_config(config), engines.clone(), service, metrics.edge.clone());
         let leaving = Arc::new(AtomicBool::new(false));
 
@@ -171,6 +184,7 @@ impl Gateway {
         let routes = Public {
             edge: edge.clone(),
             core: core.clone(),
+            asking: Arc::new(Semaphore::new(ASKING)),
             path: config.http.socket_paths.first().cloned().unwrap_or_default(),
             trial: trial.clone().filter(|_| config.mount.is_empty()),
         };
@@ -196,7 +210,14 @@ impl Gateway {
                 tracing::error!(%error, "the internal listener is gone");
             }
         });
-        tasks.serve(watch::leases(core.clone(), metrics.redis_up.clone()));
+        if let Some(orders) = orders {
+            tasks.serve(cluster::obey(core.clone(), orders));
+            if core.fanout.wire().joined(JOINING).await {
+                let pods: Answered<String> = cluster::ask(&core, &Question::Pods).await;
+                tracing::info!(pods = pods.all.len(), missing = ?pods.missing, "joined the cluster");
+            }
+        }
+        tasks.serve(watch::leases(core.clone()));
         tasks.serve(watch::pollers(engines, stall.min(POLL_AGAIN)));
         tasks.serve(watch::expiries(door));
         tasks.serve(watch::changes(core.clone()));
@@ -205,11 +226,25 @@ impl Gateway {
             internal: internal_addr,
             core,
             edge,
-            drain: config.drain.clone(),
+            running: config.clone(),
             leaving,
             demo: config.mount.is_empty(),
             trial: trial.is_some(),
         })
+    }
+
+    /// Takes over keys, limits, contracts and the log level of a configuration that was read anew.
+    ///
+    /// # Errors
+    /// [`StartError`], naming the key; then everything stays as it was.
+    pub fn reload(&self, wanted: &Config) -> Result<(), StartError> {
+        let restart = reload::reload(&self.core, &self.running, wanted)?;
+        if restart.is_empty() {
+            tracing::info!("reloaded");
+        } else {
+            tracing::warn!(keys = %restart.join(", "), "reloaded; these keys differ and need a restart");
+        }
+        Ok(())
     }
 
     /// What the rooms share.
@@ -241,11 +276,11 @@ impl Gateway {
     /// or answered, then everything stopped. Transports are cut and nobody is told to disconnect, so
     /// that clients come back to another pod.
     pub async fn leave(self) {
-        let deadline = Instant::now() + self.drain.grace;
+        let deadline = Instant::now() + self.running.drain.grace;
         self.leaving.store(true, Ordering::Release);
         self.edge.close();
         self.close_evenly(deadline).await;
-        let answers = deadline - LAST_ANSWERS.min(self.drain.grace / 2);
+        let answers = deadline - LAST_ANSWERS.min(self.running.drain.grace / 2);
         if tokio::time::timeout_at(answers, self.core.tasks.idle()).await.is_err() {
             tracing::warn!(in_flight = self.core.tasks.in_flight(), "giving up work in flight");
             self.core.abandon.cancel();
@@ -262,6 +297,7 @@ impl Gateway {
             session.peer.cut();
         }
         let _ = tokio::time::timeout_at(deadline, self.departures()).await;
+        self.core.fanout.wire().flush(LAST_ANSWERS).await;
         self.core.tasks.stop().await;
     }
 
@@ -273,7 +309,7 @@ impl Gateway {
     async fn close_evenly(&self, deadline: Instant) {
         let sessions = self.sessions();
         let count = u32::try_from(sessions.len().max(1)).unwrap_or(u32::MAX);
-        let pause = self.drain.window / count;
+        let pause = self.running.drain.window / count;
         let mut due = Instant::now();
         for session in sessions {
             if !session.is_working() {
@@ -283,7 +319,7 @@ impl Gateway {
             tokio::time::sleep_until(due.min(deadline)).await;
         }
         // What was at work when its turn came.
-        let end = deadline - LAST_ANSWERS.min(self.drain.grace / 2);
+        let end = deadline - LAST_ANSWERS.min(self.running.drain.grace / 2);
         for session in self.sessions() {
             if tokio::time::timeout_at(end, session.until_idle()).await.is_err() {
                 return;
@@ -300,23 +336,33 @@ impl Gateway {
     }
 }
 
-fn event_names(mounts: &[Arc<Mounted>]) -> HashMap<String, Vec<String>> {
-    mounts
-        .iter()
-        .map(|mount| {
-            let contract = &mount.contract;
-            (contract.name.clone(), contract.event.keys().cloned().collect())
-        })
-        .collect()
-}
-
 fn scripts(
     config: &Config,
     mounts: &[Arc<Mounted>],
 ) -> Result<BTreeMap<String, Arc<crate::contract::Contract>>, MountError> {
     let all = mount::contracts(config)?;
-    let served = |name: &String| mounts.iter().any(|mount| mount.contract.name == *name);
+    let served = |name: &String| mounts.iter().any(|mount| mount.contract().name == *name);
     Ok(all.into_iter().filter(|(name, _)| served(name)).collect())
+}
+
+/// The wire, and the orders of other pods where there may be any.
+fn wire(
+    config: &Config,
+    pod: &str,
+    metrics: &Metrics,
+) -> Result<(Wire, Service, Option<Orders>), StartError> {
+    let (count, edge) = (metrics.wire.clone(), metrics.edge.clone());
+    if !config.redis.url.is_set() {
+        let (wire, service) = Wire::new(&wire_config(config), count, edge);
+        return Ok((wire, service, None));
+    }
+    let cluster = Cluster {
+        redis: config.redis.clone(),
+        adapter: config.adapter.clone(),
+        pod: pod.to_owned(),
+    };
+    let (wire, service, orders) = Wire::clustered(&wire_config(config), cluster, count, edge)?;
+    Ok((wire, service, Some(orders)))
 }
 
 async fn state(config: &Config, pod: &str) -> Result<SharedState, StartError> {

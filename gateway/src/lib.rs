@@ -19,6 +19,7 @@ pub mod debug;
 pub mod upstream;
 pub mod demo;
 pub mod fanout;
+pub mod cluster;
 
 // side doors
 pub mod public;
@@ -30,10 +31,13 @@ pub mod watch;
 pub mod gateway;
 pub mod core;
 pub mod mount;
+mod reload;
 pub mod contract;
 pub mod config;
 pub mod refusal;
 pub mod drain;
 pub mod clock;
 pub mod metrics;
+pub mod exposition;
 pub mod telemetry;
+pub mod trace;

@@ -52,7 +52,7 @@ impl Holds {
         for namespace in self.mirror.namespaces() {
             call.arg(namespace);
         }
-        let namespaces: Vec<String> = self.link.probe(&call).await?;
+        let namespaces: Vec<String> = self.link.probe(&self.names.namespaces(), &call).await?;
         let each = u32::try_from(namespaces.len()).unwrap_or(u32::MAX).max(1);
         let budget = self.lease / 6 / each;
         for namespace in &namespaces {
@@ -70,7 +70,7 @@ impl Holds {
         loop {
             let mut call = self.in_namespace(&self.scripts.tick, namespace);
             call.arg(&self.incarnation).arg(ttl_millis(self.lease)).arg(BATCH);
-            let answer: Answer = self.link.script(&call).await?;
+            let answer: Answer = self.run(namespace, &call).await?;
             let (unknown, given_up, more, notices, expired, gone) = answer;
             for notice in notices {
                 self.read_notice(namespace, &notice);
@@ -227,7 +227,7 @@ impl Holds {
                 return Ok(Vec::new());
             }
             let call = self.registration(namespace, &written);
-            let (notices, refused): (Vec<String>, Vec<String>) = self.link.script(&call).await?;
+            let (notices, refused): (Vec<String>, Vec<String>) = self.run(namespace, &call).await?;
             if notices.is_empty() {
                 return Ok(self.refused(namespace, &written, &refused));
             }

@@ -15,7 +15,7 @@ use super::{
     presence, rooms,
 };
 use crate::{
-    clock,
+    clock, cluster,
     contract::{Announcement, Scope, Template},
     core::Core,
     identity::User,
@@ -52,7 +52,7 @@ pub async fn welcome(core: &Arc<Core>, session: &Arc<Session>) -> Result<(), Ref
         exclusive: false,
         data: json!({"actor": session.actor().to_value(), "since": clock::rfc3339(session.since)}),
         ttl: None,
-        at_most: (core.limits.connections_per_user > 0).then_some(core.limits.connections_per_user),
+        at_most: Some(core.limits.load().connections_per_user).filter(|most| *most > 0),
     };
     match core.state.hold(wish).await {
         Ok(Err(Denied::Full)) => {
@@ -98,7 +98,7 @@ async fn become_user(
     }
     if let Some(user) = user {
         let namespace = &session.mount.namespace;
-        core.fanout.wire().join(namespace, &session.sid, &user_room(&user.id));
+        core.fanout.wire().join(namespace, &session.sid, &user_room(&user.id)).await;
     }
     presence::mark(core, session).await;
     Ok(())
@@ -294,8 +294,6 @@ pub(super) async fn logout(flow: &mut Flow, announcement: &Announcement) -> Resu
     let (core, mount) = (flow.core.clone(), flow.session.mount.clone());
     let target = Target::room(user_room(&user.id));
     tell_event(&core, &mount, &target, &announcement.event, data, &names, false);
-    for session in core.sessions_of(&mount, &user.id) {
-        become_anonymous(&core, &session).await;
-    }
+    cluster::log_out(&core, &mount.namespace, &user.id).await;
     Ok(())
 }

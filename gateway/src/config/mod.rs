@@ -12,6 +12,6 @@ pub use document::{default_file, markdown};
 pub use load::{ConfigError, Source, load};
 pub use sections::{
     ApiConfig, Config, ConnectionLimits, ContractsConfig, DebugConfig, DrainConfig, EngineConfig,
-    HealthConfig, HttpConfig, IpLimits, LimitsConfig, LogConfig, LogFormat, Mount, TraceConfig,
-    UserLimits,
+    HealthConfig, HttpConfig, IpLimits, Limits, LimitsConfig, LogConfig, LogFormat, Mount,
+    TraceConfig, UserLimits,
 };

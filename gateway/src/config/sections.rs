@@ -4,10 +4,12 @@ use std::{
     collections::BTreeMap,
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
+    sync::Arc,
     time::Duration,
 };
 
-use adapter_redis::RedisConfig;
+use adapter_redis::{RedisConfig, socketio::AdapterConfig};
+use arc_swap::ArcSwap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -17,6 +19,9 @@ use crate::{
     identity::{AuthConfig, Secret},
     upstream::UpstreamConfig,
 };
+
+/// Limits that a reload replaces.
+pub type Limits = Arc<ArcSwap<LimitsConfig>>;
 
 /// The whole configuration.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -40,6 +45,8 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// Redis. Without `redis.url` everything is kept in memory, for one pod.
     pub redis: RedisConfig,
+    /// What may wait between this pod and the others.
+    pub adapter: AdapterConfig,
     /// Contracts beside the built-in ones.
     pub contracts: ContractsConfig,
     /// Which contract is served in which namespace. None: the demo mounting.
@@ -72,6 +79,7 @@ impl Default for Config {
             api: ApiConfig::default(),
             limits: LimitsConfig::default(),
             redis: RedisConfig::default(),
+            adapter: AdapterConfig::default(),
             contracts: ContractsConfig::default(),
             mount: Vec::new(),
             contract: BTreeMap::new(),

@@ -7,11 +7,13 @@
 use std::{
     convert::Infallible,
     fmt,
+    future::Future,
     sync::{Arc, Weak},
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
+use adapter_redis::socketio::Profile;
 use axum::{body::Body, extract::Request, response::Response};
 use bytes::Bytes;
 use serde_json::Value;
@@ -56,8 +58,8 @@ pub struct WireConfig {
 /// Sends frames and keeps rooms. Cheap to clone.
 #[derive(Clone)]
 pub struct Wire {
-    io: SocketIo<Fabric>,
-    fabrics: Fabrics,
+    pub(super) io: SocketIo<Fabric>,
+    pub(super) fabrics: Fabrics,
     metrics: WireMetrics,
     edge: EdgeMetrics,
     outbox_bytes: usize,
@@ -252,7 +254,7 @@ fn decode(value: socketioxide_core::Value) -> Option<(String, Vec<Value>, Vec<By
 }
 
 /// Why a connection was not let in, in the words that its `connect_error` carries.
-struct Rejected(String);
+pub(super) struct Rejected(pub(super) String);
 
 impl fmt::Display for Rejected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -263,9 +265,17 @@ impl fmt::Display for Rejected {
 impl Wire {
     /// Sets the library up; nothing is served until [`Wire::serve`] names the namespaces.
     pub fn new(config: &WireConfig, metrics: WireMetrics, edge: EdgeMetrics) -> (Self, Service) {
+        Self::over(config, Fabrics::default(), metrics, edge)
+    }
+
+    pub(super) fn over(
+        config: &WireConfig,
+        fabrics: Fabrics,
+        metrics: WireMetrics,
+        edge: EdgeMetrics,
+    ) -> (Self, Service) {
         // One packet of the largest kind must fit, and another behind it.
         let outbox_bytes = config.outbox_bytes.max(2 * config.payload_bytes);
-        let fabrics = Fabrics::default();
         let parser = ParserConfig::common()
             .max_incoming_binary_buf_size(config.payload_bytes)
             .max_incoming_binaries(1000);
@@ -305,8 +315,8 @@ impl Wire {
         self.io.ns(namespace.to_owned(), connected.with(middleware));
     }
 
-    fn fabric(&self, namespace: &str) -> Option<Arc<Fabric>> {
-        self.fabrics.read().get(namespace).cloned()
+    pub(super) fn fabric(&self, namespace: &str) -> Option<Arc<Fabric>> {
+        self.fabrics.get(namespace)
     }
 
     fn count(&self, missed: Missed) {
@@ -327,7 +337,7 @@ impl Wire {
         }
     }
 
-    /// Sends a frame to this pod's members of the target.
+    /// Sends a frame to the target's members, those of this pod first.
     pub fn send(&self, namespace: &str, target: &Target, frame: Frame, volatile: bool) {
         if target.is_nobody() {
             return;
@@ -342,8 +352,25 @@ impl Wire {
             Some(sid) if self.is_connection(namespace, &target.rooms[0]) => {
                 fabric.send_one(sid, frame)
             }
-            Some(_) | None => fabric.send(target, frame, volatile),
+            Some(_) | None => {
+                let begun = Instant::now();
+                let missed = fabric.send(target, frame, volatile);
+                self.metrics.delivered(begun.elapsed());
+                missed
+            }
         };
+        self.sent(namespace, target, bytes, missed);
+    }
+
+    /// Sends a frame to this pod's members of the target only.
+    pub fn send_here(&self, namespace: &str, target: &Target, frame: Frame, volatile: bool) {
+        let Some(fabric) = self.fabric(namespace) else { return };
+        let bytes = frame.bytes();
+        let missed = fabric.send_here(target, frame, volatile);
+        self.sent(namespace, target, bytes, missed);
+    }
+
+    fn sent(&self, namespace: &str, target: &Target, bytes: usize, missed: Missed) {
         self.count(missed);
         if missed.full > 0 {
             self.watch_stalled(namespace, target, self.outbox_bytes);
@@ -358,10 +385,43 @@ impl Wire {
         self.io.of(namespace).is_some_and(|space| space.get_socket(id).is_some())
     }
 
-    /// Puts a connection of this pod into a room.
-    pub fn join(&self, namespace: &str, sid: &str, room: &str) {
-        if let (Some(fabric), Ok(id)) = (self.fabric(namespace), sid.parse()) {
-            fabric.join(id, room);
+    /// Introduces a connection of this pod to the cluster. It is reached by its id from anywhere when
+    /// what is given is over.
+    #[must_use = "other pods reach it later"]
+    pub fn attach(
+        &self,
+        namespace: &str,
+        sid: &str,
+        profile: Profile,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let attaching = match (self.fabric(namespace), sid.parse()) {
+            (Some(fabric), Ok(id)) => Some(fabric.attach(id, profile)),
+            _ => None,
+        };
+        async move {
+            if let Some(attaching) = attaching {
+                attaching.await;
+            }
+        }
+    }
+
+    /// Puts a connection of this pod into a room, at once. Whatever any pod sends to that room arrives
+    /// from the moment on when what is given is over.
+    #[must_use = "what other pods send to the room may not arrive yet"]
+    pub fn join(
+        &self,
+        namespace: &str,
+        sid: &str,
+        room: &str,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let joining = match (self.fabric(namespace), sid.parse()) {
+            (Some(fabric), Ok(id)) => Some(fabric.join(id, room)),
+            _ => None,
+        };
+        async move {
+            if let Some(joining) = joining {
+                joining.await;
+            }
         }
     }
 
@@ -369,6 +429,13 @@ impl Wire {
     pub fn leave(&self, namespace: &str, sid: &str, room: &str) {
         if let (Some(fabric), Ok(id)) = (self.fabric(namespace), sid.parse()) {
             fabric.leave(id, room);
+        }
+    }
+
+    /// Takes a connection of this pod out of all of its rooms, its own included.
+    pub fn leave_all(&self, namespace: &str, sid: &str) {
+        if let (Some(fabric), Ok(id)) = (self.fabric(namespace), sid.parse()) {
+            fabric.leave_all(id);
         }
     }
 
@@ -401,6 +468,7 @@ async fn let_in(
         auth,
         authorization,
         ip: arrival.ip,
+        traceparent: arrival.traceparent,
         peer: Peer { socket: Arc::downgrade(socket), engine: arrival.engine },
     };
     let session = application.admit(namespace, handshake).await.map_err(Rejected)?;
