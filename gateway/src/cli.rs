@@ -68,10 +68,10 @@ struct Serve {
     #[arg(long = "contracts", value_name = "DIR")]
     dir: Option<PathBuf>,
     /// Address of the public listener.
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = address)]
     listen: Option<SocketAddr>,
     /// Address of the internal listener.
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = address)]
     internal_listen: Option<SocketAddr>,
     /// Redis, such as <redis://127.0.0.1:6379>.
     #[arg(long, value_name = "URL")]
@@ -87,7 +87,7 @@ struct Token {
     #[arg(long = "role", value_name = "ROLE")]
     roles: Vec<String>,
     /// How long it is good.
-    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = lifetime)]
     ttl: Duration,
     /// Configuration file.
     #[arg(long, value_name = "FILE")]
@@ -133,9 +133,10 @@ enum ContractCommand {
         /// Its name.
         name: String,
     },
-    /// Say what is wrong with the contracts of a folder.
+    /// Say what is wrong with a contract, or with all those of a folder.
     Check {
-        /// The folder.
+        /// The folder, or one file.
+        #[arg(value_name = "DIR")]
         dir: PathBuf,
     },
 }
@@ -177,6 +178,21 @@ impl Failure {
             | Self::Start(StartError::Listen { .. } | StartError::Redis(_)) => 1,
             _ => 2,
         }
+    }
+}
+
+/// An address to listen on.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse()
+        .map_err(|_| "written as IP:PORT, such as 127.0.0.1:3001 or 0.0.0.0:3001".to_owned())
+}
+
+/// How long a token is good.
+fn lifetime(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(Duration::ZERO) => Err("a token that is good for no time is of no use".to_owned()),
+        Ok(lifetime) => Ok(lifetime),
+        Err(error) => Err(format!("{error}; written as 1h, 90s or 7d")),
     }
 }
 
@@ -377,6 +393,14 @@ async fn serve(command: &Serve, config: &Config) -> Result<(), Failure> {
     let gateway = Gateway::start(config).await?;
     say(&format!("ready public={} internal={}", gateway.public(), gateway.internal()))?;
     tracing::info!(public = %gateway.public(), internal = %gateway.internal(), "ready");
+    for stranger in config::strangers(&std::env::vars().collect()) {
+        tracing::warn!("{stranger}");
+    }
+    if config.auth.has_short_secret() {
+        tracing::warn!(
+            "auth.jwt_secret has fewer than 32 bytes and can be guessed; production refuses it"
+        );
+    }
     if gateway.is_demo() {
         tracing::info!("the demo is at http://{}/ : open it in two tabs", gateway.public());
     }
