@@ -51,7 +51,7 @@ async fn a_user_needs_no_more_than_its_prefixes_and_stays_in_its_database() {
     let server = Instance::start(&[]).await;
     let rules =
         "ACL SETUSER gw on >s3cret resetkeys ~mine:* resetchannels &ours* +@all -@dangerous";
-    server.ask(RULES).await;
+    server.ask(rules).await;
     let config = RedisConfig {
         url: format!("redis://gw:s3cret@{}/3", server.address()).into(),
         prefix: "mine".to_owned(),
