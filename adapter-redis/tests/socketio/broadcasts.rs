@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use adapter_redis::socketio::Reach;
 use bytes::Bytes;
+use rand::RngExt;
 use serde_json::{Value, json};
 
 use crate::{
@@ -191,6 +192,56 @@ async fn every_kind_of_value_crosses_both_ways() {
         for heard in mixed.heard_of_ours().await {
             assert_eq!(Value::Array(heard), want, "from ours");
         }
+    }
+}
+
+/// A value that a client may send, with whatever is odd about it.
+fn odd(random: &mut impl RngExt, depth: u32) -> Value {
+    let texts =
+        ["", "__proto__", "constructor", "\u{0}", "\u{1F980}", "a\"b\\c", "_placeholder", "num"];
+    let text = |random: &mut _| texts[RngExt::random_range(random, 0..texts.len())].to_owned();
+    match random.random_range(0..if depth == 0 { 8 } else { 10 }) {
+        0 => Value::Null,
+        1 => json!(random.random::<bool>()),
+        2 => json!(random.random_range(-9_007_199_254_740_991_i64..=9_007_199_254_740_991)),
+        3 => json!(random.random_range(-200_i64..300)),
+        4 => json!(random.random_range(-1e9..1e9)),
+        5 => json!(f64::MIN_POSITIVE * random.random_range(1.0..9.0)),
+        6 => json!("x".repeat(random.random_range(0..70_000) >> random.random_range(0..16))),
+        7 => json!(text(random)),
+        8 => (0..random.random_range(0..20)).map(|_| odd(random, depth - 1)).collect(),
+        _ => {
+            let fields = (0..random.random_range(0..20)).map(|_| {
+                // This name is no field in JavaScript, on whichever way it comes.
+                let name = text(random).replace("__proto__", "proto");
+                (name, odd(random, depth - 1))
+            });
+            Value::Object(fields.collect())
+        }
+    }
+}
+
+/// What is odd but right reaches Node's clients as it reaches ours, and ends no pod of Node's.
+#[tokio::test(flavor = "multi_thread")]
+async fn odd_values_cross_as_they_are() {
+    for library in LIBRARIES {
+        let mixed = Mixed::start(library).await;
+        let mut random = <rand::rngs::StdRng as rand::SeedableRng>::seed_from_u64(11);
+        for round in 0..30 {
+            let values: Vec<Value> = (0..10).map(|_| odd(&mut random, 3)).collect();
+            for value in &values {
+                mixed.pod.io.emit("e", value).await.unwrap();
+            }
+            let [n1, n2, o1, o2] = mixed.heard_of_ours().await;
+            assert_eq!(n1.len(), values.len(), "round {round} with {library}");
+            assert_eq!(n1, o1, "round {round} with {library}");
+            assert_eq!((&n2, &o2), (&n1, &o1), "round {round} with {library}");
+        }
+        let counters = mixed.pod.bus.counters().snapshot();
+        assert_eq!((counters.unwritable, counters.malformed), (0, 0), "{counters:?}");
+        // Node's pod is well, and answers.
+        let sockets = mixed.node.run("return (await servers.stock.fetchSockets()).length").await;
+        assert_eq!(sockets, 4);
     }
 }
 
