@@ -3,7 +3,9 @@
 export { default as assert } from 'node:assert/strict';
 export * from './harness/app.mjs';
 export * from './harness/assertions.mjs';
+export * from './harness/chaos.mjs';
 export * from './harness/clients.mjs';
+export * from './harness/crowd.mjs';
 export * from './harness/gateway.mjs';
 export * from './harness/http.mjs';
 export * from './harness/redis.mjs';

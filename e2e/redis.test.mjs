@@ -102,7 +102,7 @@ describe('with Redis', () => {
     for (let i = 0; i < 30; i++) assert.equal((await b.next('collaboration_message')).i, i);
   });
 
-  test('a stock Redis emitter reaches rooms, everybody, and nobody it leaves out', { todo: 'pods do not listen on Redis channels yet' }, async () => {
+  test('a stock Redis emitter reaches rooms, everybody, and nobody it leaves out', async () => {
     const [a, b] = [await connect(gw, '/agents', 'agent-stream', { token: user('ann') }), await connect(gw, '/agents', 'agent-stream', { token: user('bob') })];
     for (const c of [a, b]) assertOk(await c.call('workflow:subscribe', { workflowId: 'w' }), 'workflow:subscribe');
     const emitter = new Emitter(db).of('/agents');

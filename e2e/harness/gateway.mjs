@@ -10,6 +10,9 @@ import { http } from './http.mjs';
 import { JWT_SECRET } from './tokens.mjs';
 import { DEADLINE, death, deferred, until, within } from './waiting.mjs';
 
+// Every server of a test is one more that must not outlive it.
+process.setMaxListeners(0);
+
 export const API_KEY = 'e2e-api-key-0123456789';
 
 export function binary() {

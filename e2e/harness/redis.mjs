@@ -18,8 +18,24 @@ export class Redis {
     const r = new Redis();
     r.port = await freePort();
     r.url = `redis://127.0.0.1:${r.port}`;
-    r.child = spawn('redis-server', ['--port', String(r.port), '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no', '--dir', scratch()], { stdio: ['ignore', 'pipe', 'inherit'] });
     process.on('exit', () => r.child.kill('SIGKILL'));
+    await r.#run();
+    return r;
+  }
+
+  /** The same address again, and nothing of what was there. */
+  async again() {
+    await this.#run();
+  }
+
+  /** Stops, or goes on (`SIGSTOP`, `SIGCONT`) without anybody being told. */
+  signal(name) {
+    this.child.kill(name);
+  }
+
+  async #run() {
+    const r = this;
+    r.child = spawn('redis-server', ['--port', String(r.port), '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no', '--dir', scratch()], { stdio: ['ignore', 'pipe', 'inherit'] });
     const ready = deferred();
     let said = '';
     r.child.stdout.on('data', (d) => {
@@ -30,10 +46,10 @@ export class Redis {
     r.child.on('close', () => ready.reject(new Error(`redis-server ended: ${said}`)));
     ready.promise.catch(() => {});
     await within(ready.promise, () => `redis-server: ${said}`, 10000);
-    return r;
   }
 
   async stop() {
+    if (this.child.exitCode !== null || this.child.signalCode !== null) return;
     const closed = new Promise((resolve) => this.child.on('close', resolve));
     this.child.kill('SIGKILL');
     await closed;

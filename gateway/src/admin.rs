@@ -33,6 +33,11 @@ pub struct Admin {
 }
 
 impl Admin {
+    /// Whether everything that pods share is within reach.
+    fn is_up(&self) -> bool {
+        self.core.state.available() && self.core.fanout.wire().is_joined()
+    }
+
     /// The routes.
     pub fn router(self) -> Router {
         Router::new()
@@ -44,6 +49,10 @@ impl Admin {
 }
 
 async fn metrics(State(admin): State<Admin>) -> Response {
+    if let Some(counters) = admin.core.fanout.wire().counters() {
+        admin.metrics.cluster.show(&counters.snapshot());
+    }
+    admin.metrics.redis_up.set(i64::from(admin.redis && admin.is_up()));
     let mut text = Vec::new();
     match TextEncoder::new().encode(&admin.metrics.registry.gather(), &mut text) {
         Ok(()) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
@@ -52,7 +61,7 @@ async fn metrics(State(admin): State<Admin>) -> Response {
 }
 
 async fn ready(State(admin): State<Admin>) -> Response {
-    let up = admin.core.state.available();
+    let up = admin.is_up();
     let redis = if !admin.redis {
         "none"
     } else if up {

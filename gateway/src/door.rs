@@ -23,7 +23,7 @@ use crate::{
     mount::Mounted,
     refusal::{Code, Refusal},
     session::{Bucket, Credential, Due, Identity, Session},
-    wire::{Ack, Application, Handshake, Inbound, Target, user_room},
+    wire::{Ack, Application, Handshake, Inbound, Profile, Target, user_room},
 };
 
 /// A connection with the id of one that is just ending waits for it this long.
@@ -143,6 +143,17 @@ impl Door {
     }
 }
 
+/// What servers of the cluster are told when they list connections.
+fn profile(core: &Core, session: &Session) -> Profile {
+    let issued = session.since.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Profile {
+        address: session.ip.to_string(),
+        secure: false,
+        issued: u64::try_from(issued.as_millis()).unwrap_or(u64::MAX),
+        data: json!({"user": session.user_value(), "pod": core.state.pod()}),
+    }
+}
+
 #[async_trait]
 impl Application for Door {
     async fn admit(&self, namespace: &str, handshake: Handshake) -> Result<Arc<Session>, String> {
@@ -175,9 +186,12 @@ impl Application for Door {
         mount.sessions.insert(session.clone());
         // Whoever is told of the connection may send to it, from the moment that it is told itself.
         let wire = core.fanout.wire();
-        wire.join(namespace, &session.sid, &session.sid);
-        if let Some(user) = &session.identity().user {
-            wire.join(namespace, &session.sid, &user_room(&user.id));
+        let attached = wire.attach(namespace, &session.sid, profile(core, &session));
+        let user = session.identity().user.as_ref().map(|user| user_room(&user.id));
+        let joined = user.map(|room| wire.join(namespace, &session.sid, &room));
+        attached.await;
+        if let Some(joined) = joined {
+            joined.await;
         }
         core.expiries.at(SystemTime::now() + BEGIN, Due::Begun, namespace, &session.sid);
         tracing::debug!(sid = %session.sid, namespace, ip = %session.ip, "connected");
@@ -236,6 +250,7 @@ impl Application for Door {
         let (gone, over) = oneshot::channel::<()>();
         let (core, ended) = (self.0.clone(), session.clone());
         session.line.last(tasks, async move {
+            core.fanout.wire().leave_all(&ended.mount.namespace, &ended.sid);
             action::depart(&core, &ended).await;
             ended.mount.sessions.remove(&ended.sid);
             ended.gone();

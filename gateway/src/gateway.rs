@@ -19,6 +19,7 @@ use crate::{
     accept::{Connection, Edge, EdgeConfig, Engines, Pace, Tcp},
     admin::Admin,
     api::Api,
+    cluster::{self, Answered, Question},
     config::{Config, DrainConfig},
     core::{Core, WAITING_FOR_TURN},
     demo::Demo,
@@ -32,7 +33,7 @@ use crate::{
     session::{Expiries, Session},
     upstream::{DemoScript, UpstreamError, Upstreams},
     watch,
-    wire::{Application, Wire, WireConfig},
+    wire::{Application, Cluster, Orders, Service, Wire, WireConfig},
 };
 
 /// The secret of a trial on one's own machine, known to everybody.
@@ -41,6 +42,12 @@ const TRIAL_SECRET: &str = "a-secret-for-trials-only-which-everybody-knows";
 /// A polling client polls again at once; one that has not for this long is gone, and what it held must
 /// be free within 10 seconds.
 const POLL_AGAIN: Duration = Duration::from_secs(7);
+
+/// Questions of `/socketio/status` to the cluster that are under way at once.
+const ASKING: usize = 8;
+
+/// How long a pod that starts waits until it hears the others. It starts all the same.
+const JOINING: Duration = Duration::from_secs(2);
 
 /// Before the end of the grace, for the last answers to leave.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
@@ -135,8 +142,7 @@ impl Gateway {
         let prefix = &config.redis.prefix;
         let upstreams =
             Upstreams::new(&config.upstream, prefix, &state, &scripts, &metrics.registry)?;
-        let (wire, service) =
-            Wire::new(&wire_config(config), metrics.wire.clone(), metrics.edge.clone());
+        let (wire, service, orders) = wire(config, &pod, &metrics)?;
         let core = Arc::new(Core {
             fanout: Fanout::new(wire.clone()),
             local_pace: MemoryState::new(pod),
@@ -171,6 +177,7 @@ impl Gateway {
         let routes = Public {
             edge: edge.clone(),
             core: core.clone(),
+            asking: Arc::new(Semaphore::new(ASKING)),
             path: config.http.socket_paths.first().cloned().unwrap_or_default(),
             trial: trial.clone().filter(|_| config.mount.is_empty()),
         };
@@ -196,7 +203,14 @@ impl Gateway {
                 tracing::error!(%error, "the internal listener is gone");
             }
         });
-        tasks.serve(watch::leases(core.clone(), metrics.redis_up.clone()));
+        if let Some(orders) = orders {
+            tasks.serve(cluster::obey(core.clone(), orders));
+            if core.fanout.wire().joined(JOINING).await {
+                let pods: Answered<String> = cluster::ask(&core, &Question::Pods).await;
+                tracing::info!(pods = pods.all.len(), missing = ?pods.missing, "joined the cluster");
+            }
+        }
+        tasks.serve(watch::leases(core.clone()));
         tasks.serve(watch::pollers(engines, stall.min(POLL_AGAIN)));
         tasks.serve(watch::expiries(door));
         tasks.serve(watch::changes(core.clone()));
@@ -262,6 +276,7 @@ impl Gateway {
             session.peer.cut();
         }
         let _ = tokio::time::timeout_at(deadline, self.departures()).await;
+        self.core.fanout.wire().flush(LAST_ANSWERS).await;
         self.core.tasks.stop().await;
     }
 
@@ -319,6 +334,26 @@ fn scripts(
     Ok(all.into_iter().filter(|(name, _)| served(name)).collect())
 }
 
+/// The wire, and the orders of other pods where there may be any.
+fn wire(
+    config: &Config,
+    pod: &str,
+    metrics: &Metrics,
+) -> Result<(Wire, Service, Option<Orders>), StartError> {
+    let (count, edge) = (metrics.wire.clone(), metrics.edge.clone());
+    if !config.redis.url.is_set() {
+        let (wire, service) = Wire::new(&wire_config(config), count, edge);
+        return Ok((wire, service, None));
+    }
+    let cluster = Cluster {
+        redis: config.redis.clone(),
+        adapter: config.adapter.clone(),
+        pod: pod.to_owned(),
+    };
+    let (wire, service, orders) = Wire::clustered(&wire_config(config), cluster, count, edge)?;
+    Ok((wire, service, Some(orders)))
+}
+
 async fn state(config: &Config, pod: &str) -> Result<SharedState, StartError> {
     if config.redis.url.is_set() {
         return Ok(Arc::new(adapter_redis::connect(config.redis.clone(), pod).await?));
@@ -343,6 +378,7 @@ fn wire_config(config: &Config) -> WireConfig {
         payload_bytes: usize::try_from(config.limits.payload_bytes).unwrap_or(usize::MAX),
         outbox_packets: config.engine.outbox_packets,
         outbox_bytes: config.engine.outbox_bytes,
+        write_timeout: config.engine.write_timeout.min(config.engine.ping_timeout),
     }
 }
 

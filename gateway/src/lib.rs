@@ -19,6 +19,7 @@ pub mod debug;
 pub mod upstream;
 pub mod demo;
 pub mod fanout;
+pub mod cluster;
 
 // side doors
 pub mod public;

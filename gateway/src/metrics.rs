@@ -4,6 +4,8 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use adapter_redis::socketio::Snapshot;
+use prometheus::process_collector::ProcessCollector;
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
 use crate::refusal::Code;
@@ -23,6 +25,8 @@ pub struct Metrics {
     pub wire: WireMetrics,
     /// The events'.
     pub events: EventMetrics,
+    /// The way between the pods.
+    pub cluster: ClusterMetrics,
     /// 1 while Redis answers.
     pub redis_up: IntGauge,
 }
@@ -79,9 +83,15 @@ impl EdgeMetrics {
 pub struct WireMetrics {
     sent: IntCounter,
     dropped: IntCounter,
+    orders_dropped: IntCounter,
 }
 
 impl WireMetrics {
+    /// Orders of other pods that found the line full.
+    pub fn orders_dropped(&self) -> IntCounter {
+        self.orders_dropped.clone()
+    }
+
     /// Frames handed to the transports, a broadcast once.
     pub fn sent(&self, frames: u64) {
         self.sent.inc_by(frames);
@@ -90,6 +100,56 @@ impl WireMetrics {
     /// Deliveries that a full queue did not take.
     pub fn dropped(&self, deliveries: u64) {
         self.dropped.inc_by(deliveries);
+    }
+}
+
+/// What the way between the pods counts, under names for Prometheus.
+#[derive(Clone, Debug)]
+pub struct ClusterMetrics {
+    counters: IntCounterVec,
+    subscriptions: IntGauge,
+}
+
+impl ClusterMetrics {
+    fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let counters = IntCounterVec::new(
+            Opts::new("gateway_adapter_total", "What happened between the pods, by kind"),
+            &["kind"],
+        )?;
+        registry.register(Box::new(counters.clone()))?;
+        let subscriptions =
+            IntGauge::new("gateway_adapter_subscriptions", "Channels that are subscribed to")?;
+        registry.register(Box::new(subscriptions.clone()))?;
+        Ok(Self { counters, subscriptions })
+    }
+
+    /// Takes the adapter's own counters over.
+    pub fn show(&self, now: &Snapshot) {
+        let kinds = [
+            ("published", now.published),
+            ("refused", now.refused),
+            ("stale", now.stale),
+            ("unconfirmed", now.unconfirmed),
+            ("unwritable", now.unwritable),
+            ("received", now.received),
+            ("echoes", now.echoes),
+            ("malformed", now.malformed),
+            ("foreign", now.foreign),
+            ("requests", now.requests),
+            ("asked", now.asked),
+            ("partial", now.partial),
+            ("late", now.late),
+            ("unconfirmed_joins", now.unconfirmed_joins),
+            ("orphans", now.orphans),
+            ("gaps", now.gaps),
+            ("failed_dials", now.failed_dials),
+            ("missed", now.missed),
+        ];
+        for (kind, value) in kinds {
+            let counter = self.counters.with_label_values(&[kind]);
+            counter.inc_by(value.saturating_sub(counter.get()));
+        }
+        self.subscriptions.set(i64::try_from(now.subscriptions).unwrap_or(i64::MAX));
     }
 }
 
@@ -161,6 +221,7 @@ impl Metrics {
     /// Where a name is declared twice, which only a programming mistake does.
     pub fn new(events: &HashMap<String, Vec<String>>) -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
+        registry.register(Box::new(ProcessCollector::for_self()))?;
         let gauge = |name: &str, help: &str| -> Result<IntGauge, prometheus::Error> {
             let gauge = IntGauge::new(name, help)?;
             registry.register(Box::new(gauge.clone()))?;
@@ -223,6 +284,10 @@ impl Metrics {
                     "gateway_deliveries_dropped_total",
                     "Deliveries that the full queue of a slow receiver did not take",
                 )?,
+                orders_dropped: counter(
+                    "gateway_orders_dropped_total",
+                    "Orders of other pods that found too many waiting",
+                )?,
             },
             events: EventMetrics {
                 sessions: gauge("gateway_sessions", "Connections in namespaces")?,
@@ -267,6 +332,7 @@ impl Metrics {
                 ),
                 disconnects,
             },
+            cluster: ClusterMetrics::new(&registry)?,
             redis_up: gauge("gateway_redis_up", "1 while Redis answers")?,
             registry: registry.clone(),
         };

@@ -11,10 +11,11 @@ use axum::{
 };
 use http::{StatusCode, header};
 use serde_json::json;
+use tokio::sync::Semaphore;
 
 use crate::{
     accept::{Connection, Edge},
-    api::numbers,
+    cluster::{Answered, Numbers, Question, ask},
     core::Core,
     identity::{AuthConfig, mint},
 };
@@ -41,6 +42,8 @@ pub struct Public {
     pub edge: Edge,
     /// For the status.
     pub core: Arc<Core>,
+    /// Places for questions of the status to the cluster.
+    pub asking: Arc<Semaphore>,
     /// The first of Socket.IO's paths, as the status names it.
     pub path: String,
     /// The well-known secret of a trial, by which the page gets tokens; none where a real one is set.
@@ -108,16 +111,23 @@ fn page(file: &str) -> Response {
 
 /// `GET /socketio/status`.
 async fn status(State(public): State<Public>) -> Response {
-    let sessions: Vec<_> =
-        public.core.mounts.iter().flat_map(|mount| mount.sessions.all()).collect();
-    let (connected, authenticated) = numbers(&sessions);
-    let body = json!({
-        "connected": connected,
-        "authenticated": authenticated,
+    // Nobody needs to be known to ask: few questions are under way at once.
+    let Ok(_asking) = public.asking.acquire().await else {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    };
+    let Answered { all, missing } = ask::<Numbers>(&public.core, &Question::Numbers).await;
+    let sum = |of: fn(&Numbers) -> u64| all.iter().map(of).sum::<u64>();
+    let own = all.first().copied().unwrap_or_default();
+    let mut body = json!({
+        "connected": sum(|pod| pod.connected),
+        "authenticated": sum(|pod| pod.authenticated),
         "acks_enabled": true,
         "path": public.path,
-        "pod": {"connected": connected, "authenticated": authenticated},
+        "pod": own,
     });
+    if !missing.is_empty() {
+        body["missing"] = json!(missing);
+    }
     axum::Json(body).into_response()
 }
 

@@ -6,7 +6,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use prometheus::IntGauge;
 use serde_json::{Value, json};
 
 use crate::{
@@ -16,20 +15,18 @@ use crate::{
     core::Core,
     door::{Door, due},
     mount::Mounted,
-    wire::Target,
 };
 
 /// How often leases are renewed and lapses collected.
 const TICK: Duration = Duration::from_millis(500);
 
 /// Renews leases and announces what lapsed.
-pub async fn leases(core: Arc<Core>, redis_up: IntGauge) {
+pub async fn leases(core: Arc<Core>) {
     let mut every = tokio::time::interval(TICK);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         every.tick().await;
         action::lapses(&core).await;
-        redis_up.set(i64::from(core.state.available()));
     }
 }
 
@@ -87,14 +84,7 @@ pub async fn changes(core: Arc<Core>) {
             let before = last.insert(mount.namespace.clone(), data.clone());
             if before.is_some_and(|before| before != data) {
                 let namespace = &mount.namespace;
-                core.fanout.send(
-                    namespace,
-                    &Target::everybody(),
-                    &watch.event,
-                    &[data],
-                    &[],
-                    false,
-                );
+                core.fanout.send_here(namespace, &watch.event, &[data]);
             }
         }
     }

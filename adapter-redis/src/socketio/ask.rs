@@ -123,7 +123,10 @@ impl Ask {
     pub(crate) async fn gather(mut self, pods: Option<usize>, timeout: Duration) -> Gathered<Tree> {
         let mut gathered = Gathered { items: Vec::new(), missing: 1, silent: Vec::new() };
         let deadline = Instant::now() + timeout;
-        let Some(pods) = pods else { return gathered };
+        let Some(pods) = pods else {
+            gathered.silent = self.close(gathered.missing);
+            return gathered;
+        };
         let mut answers = 0;
         while answers < pods {
             match self.next(deadline).await {

@@ -59,27 +59,22 @@ impl RemoteSocket {
 impl<E: SocketEmitter> RedisAdapter<E> {
     /// Puts connections, wherever they are, into rooms. Waits as [`RedisAdapter::join`] does for those here.
     pub async fn join_all(&self, options: BroadcastOptions, rooms: &[Room]) -> Reach {
-        let aim = self.remote(&options);
+        // The others are asked first: who is meant may change here with the very rooms.
+        self.join_elsewhere(&options, rooms);
         let mut standings = Vec::new();
         for sid in self.matching(options) {
             standings.extend(rooms.iter().map(|room| self.begin_join(sid, room)));
-        }
-        if let Some(aim) = aim {
-            self.request(json!({ "type": 2, "opts": aim.tree(), "rooms": rooms }));
         }
         self.wait(standings).await
     }
 
     /// Takes connections, wherever they are, out of rooms.
     pub fn leave_many(&self, options: BroadcastOptions, rooms: &[Room]) {
-        let aim = self.remote(&options);
+        self.leave_elsewhere(&options, rooms);
         for sid in self.matching(options) {
             for room in rooms {
                 self.leave(sid, room);
             }
-        }
-        if let Some(aim) = aim {
-            self.request(json!({ "type": 3, "opts": aim.tree(), "rooms": rooms }));
         }
     }
 
@@ -93,12 +88,29 @@ impl<E: SocketEmitter> RedisAdapter<E> {
         options: BroadcastOptions,
         close: bool,
     ) -> Result<(), Vec<SocketError>> {
-        let aim = self.remote(&options);
-        let disconnected = self.local.disconnect_socket(options);
-        if let Some(aim) = aim {
+        self.disconnect_elsewhere(&options, close);
+        self.local.disconnect_socket(options)
+    }
+
+    /// Puts connections of other pods into rooms. Those here are left to the caller.
+    pub fn join_elsewhere(&self, options: &BroadcastOptions, rooms: &[Room]) {
+        if let Some(aim) = self.remote(options) {
+            self.request(json!({ "type": 2, "opts": aim.tree(), "rooms": rooms }));
+        }
+    }
+
+    /// Takes connections of other pods out of rooms. Those here are left to the caller.
+    pub fn leave_elsewhere(&self, options: &BroadcastOptions, rooms: &[Room]) {
+        if let Some(aim) = self.remote(options) {
+            self.request(json!({ "type": 3, "opts": aim.tree(), "rooms": rooms }));
+        }
+    }
+
+    /// Disconnects connections of other pods. Those here are left to the caller.
+    pub fn disconnect_elsewhere(&self, options: &BroadcastOptions, close: bool) {
+        if let Some(aim) = self.remote(options) {
             self.request(json!({ "type": 4, "opts": aim.tree(), "close": close }));
         }
-        disconnected
     }
 
     /// Emits to the other servers of the namespace; the first argument is the name of the event.

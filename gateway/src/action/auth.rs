@@ -15,7 +15,7 @@ use super::{
     presence, rooms,
 };
 use crate::{
-    clock,
+    clock, cluster,
     contract::{Announcement, Scope, Template},
     core::Core,
     identity::User,
@@ -98,7 +98,7 @@ async fn become_user(
     }
     if let Some(user) = user {
         let namespace = &session.mount.namespace;
-        core.fanout.wire().join(namespace, &session.sid, &user_room(&user.id));
+        core.fanout.wire().join(namespace, &session.sid, &user_room(&user.id)).await;
     }
     presence::mark(core, session).await;
     Ok(())
@@ -294,8 +294,6 @@ pub(super) async fn logout(flow: &mut Flow, announcement: &Announcement) -> Resu
     let (core, mount) = (flow.core.clone(), flow.session.mount.clone());
     let target = Target::room(user_room(&user.id));
     tell_event(&core, &mount, &target, &announcement.event, data, &names, false);
-    for session in core.sessions_of(&mount, &user.id) {
-        become_anonymous(&core, &session).await;
-    }
+    cluster::log_out(&core, &mount.namespace, &user.id).await;
     Ok(())
 }

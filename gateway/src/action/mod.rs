@@ -36,7 +36,7 @@ pub use emit::{resolve, send_refused};
 pub use flow::Flow;
 pub use health::health;
 pub use locks::free;
-pub use rooms::{Chooser, admit_room, join, leave};
+pub use rooms::{Chooser, admit_room, check_room, join, leave};
 
 use crate::{
     contract::{Refused, Step, Verb},

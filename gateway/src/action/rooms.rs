@@ -12,6 +12,7 @@ use super::{
     inner, locks,
 };
 use crate::{
+    cluster,
     contract::{Step, Template},
     core::Core,
     refusal::{Code, Refusal},
@@ -48,6 +49,20 @@ impl Chooser {
     }
 }
 
+/// Whether this is a room's name.
+///
+/// # Errors
+/// `BAD_PAYLOAD` for what is none.
+pub fn check_room(room: &str, chooser: Chooser) -> Result<(), Refusal> {
+    let longest = if chooser == Chooser::Client { LONGEST } else { LONGEST_OF_ALL };
+    let length = room.chars().count();
+    if length == 0 || length > longest || room.chars().any(char::is_control) || is_internal(room) {
+        let message = format!("a room's name is 1 to {LONGEST} printable characters");
+        return Err(Refusal::new(Code::BadPayload, message));
+    }
+    Ok(())
+}
+
 /// Whether the session may be in a room of this name.
 ///
 /// # Errors
@@ -58,12 +73,7 @@ pub fn admit_room(
     room: &str,
     chooser: Chooser,
 ) -> Result<(), Refusal> {
-    let longest = if chooser == Chooser::Client { LONGEST } else { LONGEST_OF_ALL };
-    let length = room.chars().count();
-    if length == 0 || length > longest || room.chars().any(char::is_control) || is_internal(room) {
-        let message = format!("a room's name is 1 to {LONGEST} printable characters");
-        return Err(Refusal::new(Code::BadPayload, message));
-    }
+    check_room(room, chooser)?;
     if chooser == Chooser::Application {
         return Ok(());
     }
@@ -113,17 +123,24 @@ pub async fn join(
     if *room == *session.sid || session.has_ended() {
         return Ok(Value::Null);
     }
+    if chooser == Chooser::Client && is_like_an_id(room) && cluster::serves(core, room).await {
+        return Err(Refusal::new(Code::Forbidden, "this room is another connection's"));
+    }
     session
         .enter(room, core.limits.rooms_per_connection)
         .map_err(|_full| Refusal::new(Code::LimitExceeded, "in as many rooms as one may be"))?;
-    core.fanout.wire().join(namespace, &session.sid, room);
+    // It is in it from now on; the other pods reach it there when this is over, and nobody is told before.
+    let reached = core.fanout.wire().join(namespace, &session.sid, room);
     let contract = session.mount.contract.clone();
     let rule = contract.room_rule(room);
     let personal = room.starts_with(USER) || rule.as_ref().is_some_and(|(rule, _)| rule.personal);
     if personal && session.identity().user.is_some() {
         session.joined_personally(room);
     }
-    let Some((rule, param)) = rule.filter(|(rule, _)| rule.roster) else { return Ok(Value::Null) };
+    let Some((rule, param)) = rule.filter(|(rule, _)| rule.roster) else {
+        reached.await;
+        return Ok(Value::Null);
+    };
     let actor = session.actor();
     let place = place(namespace, room);
     let wish = Wish {
@@ -135,7 +152,8 @@ pub async fn join(
         ttl: None,
         at_most: None,
     };
-    let held = match core.state.hold(wish).await {
+    let (held, ()) = tokio::join!(core.state.hold(wish), reached);
+    let held = match held {
         Ok(Ok(held)) => held,
         Ok(Err(_)) => return Ok(json!([actor.to_value()])),
         Err(error) => {
@@ -158,6 +176,12 @@ pub async fn join(
         tell(core, &session.mount, &target, joined, &names);
     }
     Ok(users(&held.holds))
+}
+
+/// Whether a connection could have this id. Few rooms are called like that.
+fn is_like_an_id(room: &str) -> bool {
+    let id = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    matches!(room.len(), 16 | 20) && room.bytes().all(id)
 }
 
 /// Each user of a roster once, in the order that they came.

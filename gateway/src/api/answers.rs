@@ -6,6 +6,9 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
+pub(super) use crate::cluster::Known;
+use crate::cluster::{Connection, Member, RoomCount};
+
 /// It was done.
 #[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
 pub(super) struct Done {
@@ -62,15 +65,9 @@ pub(super) struct RoomList {
     /// Where to go on, if there are more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
-}
-
-/// A room and how many are in it.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
-pub(super) struct RoomCount {
-    /// Its name.
-    pub room: String,
-    /// Connections in it.
-    pub connections: u64,
+    /// Pods that did not answer in time, so that what they have is missing here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<String>,
 }
 
 /// Connections in a room.
@@ -78,33 +75,9 @@ pub(super) struct RoomCount {
 pub(super) struct Members {
     /// Each of them.
     pub members: Vec<Member>,
-}
-
-/// A connection in a room.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
-pub(super) struct Member {
-    /// Its public id.
-    pub sid: String,
-    /// `{id, name?}`, or null.
-    pub user: Option<User>,
-    /// The pod that serves it.
-    pub pod: String,
-}
-
-/// A user.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
-pub(super) struct User {
-    /// Its id.
-    pub id: String,
-    /// Its name, if it is known.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
-}
-
-impl From<&crate::identity::User> for User {
-    fn from(user: &crate::identity::User) -> Self {
-        Self { id: user.id.clone(), name: user.name.clone() }
-    }
+    /// Pods that did not answer in time, so that what they have is missing here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<String>,
 }
 
 /// Users in a room.
@@ -112,6 +85,9 @@ impl From<&crate::identity::User> for User {
 pub(super) struct Presence {
     /// Each of them once.
     pub users: Vec<Present>,
+    /// Pods that did not answer in time, so that what they have is missing here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<String>,
 }
 
 /// A user in a room.
@@ -133,40 +109,9 @@ pub(super) struct Present {
 pub(super) struct Connections {
     /// Each of them.
     pub connections: Vec<Connection>,
-}
-
-/// A connection.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
-pub(super) struct Connection {
-    /// Its public id.
-    pub sid: String,
-    /// The namespace.
-    pub namespace: String,
-    /// The pod that serves it.
-    pub pod: String,
-    /// The rooms that it is in, but for its own.
-    pub rooms: Vec<String>,
-    /// Since when: RFC 3339, UTC.
-    pub since: String,
-}
-
-/// A connection and whose it is.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
-pub(super) struct Known {
-    /// Its public id.
-    pub sid: String,
-    /// The namespace.
-    pub namespace: String,
-    /// `{id, name?}`, or null.
-    pub user: Option<User>,
-    /// The user's roles.
-    pub roles: Vec<String>,
-    /// The rooms that it is in, but for its own.
-    pub rooms: Vec<String>,
-    /// The pod that serves it.
-    pub pod: String,
-    /// Since when: RFC 3339, UTC.
-    pub since: String,
+    /// Pods that did not answer in time, so that what they have is missing here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<String>,
 }
 
 /// The cluster in numbers.
@@ -175,19 +120,22 @@ pub(super) struct Stats {
     /// Pods.
     pub pods: usize,
     /// Connections; one that is in several namespaces counts once.
-    pub connections: usize,
+    pub connections: u64,
     /// Those of them that have a user.
-    pub authenticated: usize,
+    pub authenticated: u64,
     /// Users.
     pub users: usize,
     /// Rooms, but for those of single connections.
     pub rooms: usize,
     /// Each namespace.
     pub namespaces: BTreeMap<String, Namespace>,
+    /// Pods that did not answer in time, so that what they have is missing here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<String>,
 }
 
 /// A namespace in numbers.
-#[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, Serialize, JsonSchema)]
 pub(super) struct Namespace {
     /// Connections in it.
     pub connections: u64,

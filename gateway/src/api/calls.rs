@@ -1,6 +1,6 @@
 //! Calls that do something: emit, batch, join, leave, disconnect, release.
 
-use std::{collections::HashSet, sync::Arc};
+use std::sync::Arc;
 
 use axum::extract::State;
 
@@ -57,7 +57,12 @@ impl Api {
 
     async fn do_join(&self, body: Rooms) -> Result<Done, ApiError> {
         let mount = self.mount(&body.namespace)?;
-        for session in self.sessions(mount, &body.to.target()) {
+        for room in &body.rooms {
+            action::check_room(room, Chooser::Application)?;
+        }
+        let target = body.to.target();
+        self.core.fanout.wire().join_elsewhere(&mount.namespace, &target, &body.rooms);
+        for session in self.sessions(mount, &target) {
             for room in &body.rooms {
                 action::join(&self.core, &session, room, Chooser::Application).await?;
             }
@@ -67,7 +72,9 @@ impl Api {
 
     async fn do_leave(&self, body: Rooms) -> Result<Done, ApiError> {
         let mount = self.mount(&body.namespace)?;
-        for session in self.sessions(mount, &body.to.target()) {
+        let target = body.to.target();
+        self.core.fanout.wire().leave_elsewhere(&mount.namespace, &target, &body.rooms);
+        for session in self.sessions(mount, &target) {
             for room in &body.rooms {
                 if **room != *session.sid {
                     action::leave(&self.core, &session, room).await;
@@ -79,7 +86,9 @@ impl Api {
 
     fn do_disconnect(&self, body: &Disconnect) -> Result<Done, ApiError> {
         let mount = self.mount(&body.namespace)?;
-        for session in self.sessions(mount, &body.to.target()) {
+        let target = body.to.target();
+        self.core.fanout.wire().disconnect_elsewhere(&mount.namespace, &target, body.close);
+        for session in self.sessions(mount, &target) {
             if body.close {
                 session.peer.cut();
             } else {
@@ -139,9 +148,4 @@ pub(super) async fn release(State(api): State<Api>, Json(body): Json<Release>) -
         return Ok(axum::Json(Done::OK));
     }
     Err(ApiError::not_found("there is no such lock"))
-}
-
-/// Distinct values.
-pub(super) fn distinct<T: std::hash::Hash + Eq>(values: impl Iterator<Item = T>) -> usize {
-    values.collect::<HashSet<T>>().len()
 }

@@ -1,6 +1,6 @@
 //! Calls that only look: rooms, members, presence, connections, numbers.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::{BTreeMap, BTreeSet};
 
 use adapter::{Kind, Place};
 use axum::extract::{Path, Query, State};
@@ -9,13 +9,9 @@ use serde_json::Value;
 
 use super::{
     Api, ApiError,
-    answers::{
-        Connection, Connections, Known, Member, Members, Namespace, Presence, Present, RoomCount,
-        RoomList, Stats, User,
-    },
-    calls::distinct,
+    answers::{Connections, Known, Members, Presence, Present, RoomList, Stats},
 };
-use crate::{clock, mount::Mounted, session::Session, wire::Target};
+use crate::cluster::{Answered, Connection, Member, Question, RoomCount, Weight, ask};
 
 type Answer<T> = Result<axum::Json<T>, ApiError>;
 
@@ -62,21 +58,26 @@ pub(super) async fn rooms(
     State(api): State<Api>,
     Asked(query): Asked<RoomsQuery>,
 ) -> Answer<RoomList> {
-    let mount = api.mount(&query.namespace)?;
+    api.mount(&query.namespace)?;
     let limit = query.limit.unwrap_or(ROOMS).clamp(1, ROOMS);
+    let question = Question::Rooms {
+        namespace: query.namespace,
+        prefix: query.prefix,
+        after: query.cursor.unwrap_or_default(),
+        // One more tells whether there are more. The first of all are among the first of each pod.
+        limit: limit + 1,
+    };
+    let Answered { all, missing } = ask::<Vec<RoomCount>>(&api.core, &question).await;
     let mut counts: BTreeMap<String, u64> = BTreeMap::new();
-    for session in mount.sessions.all() {
-        for room in session.rooms_starting(&query.prefix) {
-            *counts.entry(room).or_default() += 1;
-        }
+    for count in all.into_iter().flatten() {
+        *counts.entry(count.room).or_default() += count.connections;
     }
-    let after = query.cursor.unwrap_or_default();
-    let mut later = counts.into_iter().filter(|(room, _)| *room > after);
-    let page: Vec<(String, u64)> = later.by_ref().take(limit).collect();
-    let more = later.next().is_some();
-    let cursor = page.last().filter(|_| more).map(|(last, _)| last.clone());
-    let rooms = page.into_iter().map(|(room, connections)| RoomCount { room, connections });
-    Ok(axum::Json(RoomList { rooms: rooms.collect(), cursor }))
+    let more = counts.len() > limit;
+    let page = counts.into_iter().take(limit);
+    let rooms: Vec<RoomCount> =
+        page.map(|(room, connections)| RoomCount { room, connections }).collect();
+    let cursor = rooms.last().filter(|_| more).map(|last| last.room.clone());
+    Ok(axum::Json(RoomList { rooms, cursor, missing }))
 }
 
 /// `GET /v1/rooms/{room}/members`.
@@ -85,15 +86,10 @@ pub(super) async fn members(
     Path(room): Path<String>,
     Asked(query): Asked<InNamespace>,
 ) -> Answer<Members> {
-    let mount = api.mount(&query.namespace)?;
-    let sessions = api.sessions(mount, &Target::room(room));
-    let pod = api.core.state.pod();
-    let members = sessions.iter().map(|session| Member {
-        sid: session.sid.to_string(),
-        user: session.identity().user.as_ref().map(User::from),
-        pod: pod.to_owned(),
-    });
-    Ok(axum::Json(Members { members: members.collect() }))
+    api.mount(&query.namespace)?;
+    let question = Question::Members { namespace: query.namespace, room };
+    let Answered { all, missing } = ask::<Vec<Member>>(&api.core, &question).await;
+    Ok(axum::Json(Members { members: all.into_iter().flatten().collect(), missing }))
 }
 
 /// `GET /v1/presence/{room}`.
@@ -111,11 +107,13 @@ pub(super) async fn presence(
         None => users.push((id, 1)),
     };
     let holds = api.core.state.holds(&place(Kind::Roster, &room)).await?;
+    let mut missing = Vec::new();
     if holds.is_empty() {
-        // A room without a roster: who is in it by this pod's own knowledge.
-        for session in api.sessions(mount, &Target::room(room)) {
-            count(session.actor().id.to_string());
-        }
+        // A room without a roster: every pod knows who is in it there.
+        let question = Question::Actors { namespace: mount.namespace.clone(), room };
+        let actors = ask::<Vec<String>>(&api.core, &question).await;
+        missing = actors.missing;
+        actors.all.into_iter().flatten().for_each(&mut count);
     }
     for hold in &holds {
         let id = hold.data.pointer("/actor/id").and_then(Value::as_str).unwrap_or(&hold.sid);
@@ -135,67 +133,51 @@ pub(super) async fn presence(
             connections,
         });
     }
-    Ok(axum::Json(Presence { users: present }))
+    Ok(axum::Json(Presence { users: present, missing }))
 }
 
 /// `GET /v1/users/{id}/connections`.
 pub(super) async fn user(State(api): State<Api>, Path(id): Path<String>) -> Answer<Connections> {
-    let pod = api.core.state.pod();
-    let sessions = api.core.mounts.iter().flat_map(|mount| api.core.sessions_of(mount, &id));
-    let connections = sessions.map(|session| Connection {
-        sid: session.sid.to_string(),
-        namespace: session.mount.namespace.clone(),
-        pod: pod.to_owned(),
-        rooms: session.rooms(),
-        since: clock::rfc3339(session.since),
-    });
-    Ok(axum::Json(Connections { connections: connections.collect() }))
+    let Answered { all, missing } = ask(&api.core, &Question::User { id }).await;
+    let all: Vec<Vec<Connection>> = all;
+    Ok(axum::Json(Connections { connections: all.into_iter().flatten().collect(), missing }))
 }
 
 /// `GET /v1/connections/{sid}`.
 pub(super) async fn connection(State(api): State<Api>, Path(sid): Path<String>) -> Answer<Known> {
-    let session = api.core.mounts.iter().find_map(|mount| mount.sessions.find(&sid));
-    let session = session.ok_or_else(|| ApiError::not_found("there is no such connection"))?;
-    let identity = session.identity();
-    Ok(axum::Json(Known {
-        sid,
-        namespace: session.mount.namespace.clone(),
-        user: identity.user.as_ref().map(User::from),
-        roles: identity.roles.clone(),
-        rooms: session.rooms(),
-        pod: api.core.state.pod().to_owned(),
-        since: clock::rfc3339(session.since),
-    }))
+    let Answered { all, missing } =
+        ask::<Option<Known>>(&api.core, &Question::Connection { sid }).await;
+    all.into_iter().flatten().next().map(axum::Json).ok_or_else(|| {
+        let text = "there is no such connection";
+        if missing.is_empty() {
+            return ApiError::not_found(text);
+        }
+        ApiError::not_found(format!("{text}; not asked, since silent: {}", missing.join(", ")))
+    })
 }
 
 /// `GET /v1/stats`.
 pub(super) async fn stats(State(api): State<Api>) -> Answer<Stats> {
-    let mounts = &api.core.mounts;
-    let sessions: Vec<Arc<Session>> =
-        mounts.iter().flat_map(|mount| mount.sessions.all()).collect();
-    let users = sessions
-        .iter()
-        .filter_map(|session| session.identity().user.as_ref().map(|user| user.id.clone()));
-    let rooms = sessions.iter().flat_map(|session| {
-        session.rooms().into_iter().map(|room| (session.mount.namespace.clone(), room))
-    });
-    let (connections, authenticated) = numbers(&sessions);
-    let of = |mount: &Arc<Mounted>| {
-        (mount.namespace.clone(), Namespace { connections: mount.sessions.count().0 })
+    let Answered { all, missing } = ask::<Weight>(&api.core, &Question::Weight).await;
+    let mut stats = Stats {
+        pods: all.len() + missing.len(),
+        connections: 0,
+        authenticated: 0,
+        users: 0,
+        rooms: 0,
+        namespaces: BTreeMap::new(),
+        missing,
     };
-    Ok(axum::Json(Stats {
-        pods: 1,
-        connections,
-        authenticated,
-        users: distinct(users),
-        rooms: distinct(rooms),
-        namespaces: mounts.iter().map(of).collect(),
-    }))
-}
-
-/// Connections, and those of them that have a user; one that is in several namespaces counts once.
-pub(crate) fn numbers(sessions: &[Arc<Session>]) -> (usize, usize) {
-    let all = distinct(sessions.iter().map(|session| session.sid.clone()));
-    let known = sessions.iter().filter(|session| session.identity().user.is_some());
-    (all, distinct(known.map(|session| session.sid.clone())))
+    let (mut users, mut rooms) = (BTreeSet::new(), BTreeSet::new());
+    for pod in all {
+        stats.connections += pod.numbers.connected;
+        stats.authenticated += pod.numbers.authenticated;
+        users.extend(pod.users);
+        rooms.extend(pod.rooms);
+        for (namespace, connections) in pod.namespaces {
+            stats.namespaces.entry(namespace).or_default().connections += connections;
+        }
+    }
+    (stats.users, stats.rooms) = (users.len(), rooms.len());
+    Ok(axum::Json(stats))
 }

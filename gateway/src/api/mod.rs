@@ -28,7 +28,6 @@ use serde::de::DeserializeOwned;
 
 pub use document::openapi;
 pub use error::ApiError;
-pub(crate) use lookups::numbers;
 
 use crate::{core::Core, identity::Secret};
 

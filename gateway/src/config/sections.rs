@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use adapter_redis::RedisConfig;
+use adapter_redis::{RedisConfig, socketio::AdapterConfig};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -40,6 +40,8 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// Redis. Without `redis.url` everything is kept in memory, for one pod.
     pub redis: RedisConfig,
+    /// What may wait between this pod and the others.
+    pub adapter: AdapterConfig,
     /// Contracts beside the built-in ones.
     pub contracts: ContractsConfig,
     /// Which contract is served in which namespace. None: the demo mounting.
@@ -72,6 +74,7 @@ impl Default for Config {
             api: ApiConfig::default(),
             limits: LimitsConfig::default(),
             redis: RedisConfig::default(),
+            adapter: AdapterConfig::default(),
             contracts: ContractsConfig::default(),
             mount: Vec::new(),
             contract: BTreeMap::new(),

@@ -1,6 +1,7 @@
 //! Who hears it: events to their receivers, encoded once.
 //!
-//! In come an event's name, its arguments and a target; out go frames to this pod's members. A
+//! In come an event's name, its arguments and a target; out go frames to the members of
+//! this pod, then to those of the others. A
 //! contract's own out events are completed and checked on the way. It never asks who may send.
 
 mod complete;
@@ -46,6 +47,12 @@ impl Fanout {
             let frame = Frame::event(event, args, binaries);
             self.wire.send(namespace, target, frame, volatile);
         }
+    }
+
+    /// Sends an event to this pod's connections in a namespace, where every pod tells its own.
+    pub fn send_here(&self, namespace: &str, event: &str, args: &[Value]) {
+        let frame = Frame::event(event, args, &[]);
+        self.wire.send_here(namespace, &Target::everybody(), frame, false);
     }
 
     /// Sends an event of the application behind: completed and checked where the contract declares it.

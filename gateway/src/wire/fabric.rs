@@ -1,15 +1,16 @@
-//! The adapter under the library: local rooms, reachable by namespace.
+//! The adapter under the library: the rooms of one namespace, on this pod alone or over the cluster.
 //!
 //! The library keeps its adapter to itself; this one tells the wire where it is, so that a frame can
-//! be sent as it is encoded, to any set of rooms.
+//! be sent as it is encoded, to any set of rooms. Local members come first and never wait for Redis.
 
-use std::{collections::HashMap, convert::Infallible, sync::Arc, time::Duration};
+use std::{collections::HashMap, convert::Infallible, future::Future, sync::Arc, time::Duration};
 
+use adapter_redis::socketio::{Bus, Profile, RedisAdapter};
 use parking_lot::RwLock;
-use socketioxide::adapter::Emitter;
+use socketioxide::{adapter::Emitter, socket::Sid};
 use socketioxide_core::{
     adapter::{
-        BroadcastFlags, BroadcastOptions, CoreAdapter, CoreLocalAdapter, DefinedAdapter,
+        BroadcastFlags, BroadcastOptions, CoreAdapter, CoreLocalAdapter, DefinedAdapter, Room,
         SocketEmitter, errors::SocketError,
     },
     packet::Packet,
@@ -17,13 +18,34 @@ use socketioxide_core::{
 
 use super::{Frame, Target};
 
-/// The adapters of all namespaces, by path.
-pub(super) type Fabrics = Arc<RwLock<HashMap<String, Arc<Fabric>>>>;
+/// The adapters of all namespaces, by path, and the bus between the pods where there are several.
+#[derive(Clone, Default)]
+pub(super) struct Fabrics {
+    all: Arc<RwLock<HashMap<String, Arc<Fabric>>>>,
+    pub(super) bus: Option<Bus<Emitter>>,
+}
 
-/// The rooms of one namespace on this pod.
+impl Fabrics {
+    pub(super) fn new(bus: Option<Bus<Emitter>>) -> Self {
+        Self { all: Arc::default(), bus }
+    }
+
+    pub(super) fn get(&self, namespace: &str) -> Option<Arc<Fabric>> {
+        self.all.read().get(namespace).cloned()
+    }
+}
+
+/// The rooms of one namespace.
 pub(super) struct Fabric {
-    local: CoreLocalAdapter<Emitter>,
+    rooms: Rooms,
     all: Fabrics,
+}
+
+enum Rooms {
+    /// There is one pod.
+    Pod(CoreLocalAdapter<Emitter>),
+    /// There may be others.
+    Cluster(Arc<RedisAdapter<Emitter>>),
 }
 
 impl CoreAdapter<Emitter> for Fabric {
@@ -33,13 +55,20 @@ impl CoreAdapter<Emitter> for Fabric {
     type InitRes = ();
 
     fn new(state: &Fabrics, local: CoreLocalAdapter<Emitter>) -> Self {
-        Self { local, all: state.clone() }
+        let rooms = match &state.bus {
+            Some(bus) => Rooms::Cluster(Arc::new(RedisAdapter::new(bus, local))),
+            None => Rooms::Pod(local),
+        };
+        Self { rooms, all: state.clone() }
     }
 
     fn init(self: Arc<Self>, on_success: impl FnOnce() + Send + 'static) {
-        let path = self.local.path().to_string();
-        self.all.write().insert(path, self.clone());
-        on_success();
+        let path = self.local().path().to_string();
+        self.all.all.write().insert(path, self.clone());
+        match &self.rooms {
+            Rooms::Pod(_) => on_success(),
+            Rooms::Cluster(adapter) => adapter.clone().init(on_success),
+        }
     }
 
     async fn broadcast_with_ack(
@@ -48,11 +77,11 @@ impl CoreAdapter<Emitter> for Fabric {
         options: BroadcastOptions,
         timeout: Option<Duration>,
     ) -> Result<Self::AckStream, Infallible> {
-        Ok(self.local.broadcast_with_ack(packet, options, timeout).0)
+        Ok(self.local().broadcast_with_ack(packet, options, timeout).0)
     }
 
     fn get_local(&self) -> &CoreLocalAdapter<Emitter> {
-        &self.local
+        self.local()
     }
 }
 
@@ -66,66 +95,124 @@ pub(super) struct Missed {
 }
 
 impl Fabric {
-    /// Sends a frame to local members.
+    fn local(&self) -> &CoreLocalAdapter<Emitter> {
+        match &self.rooms {
+            Rooms::Pod(local) => local,
+            Rooms::Cluster(adapter) => adapter.get_local(),
+        }
+    }
+
+    /// The adapter that reaches the other pods, where there are any.
+    pub(super) fn cluster(&self) -> Option<&Arc<RedisAdapter<Emitter>>> {
+        match &self.rooms {
+            Rooms::Pod(_) => None,
+            Rooms::Cluster(adapter) => Some(adapter),
+        }
+    }
+
+    /// Sends a frame to members here, then to those of the other pods.
     pub(super) fn send(&self, target: &Target, frame: Frame, volatile: bool) -> Missed {
-        let mut options = BroadcastOptions::default();
-        if target.all {
-            options.add_flag(BroadcastFlags::Broadcast);
-        } else {
-            options.rooms.extend(target.rooms.iter().map(|room| room.clone().into()));
+        let packet = Packet::event(self.local().path().clone(), value(frame));
+        let options = options(target, volatile);
+        match &self.rooms {
+            Rooms::Pod(local) => missed(local.broadcast(packet, options)),
+            Rooms::Cluster(adapter) => missed(adapter.send(packet, options)),
         }
-        options.except.extend(target.except.iter().map(|room| room.clone().into()));
-        if volatile {
-            options.add_flag(BroadcastFlags::Volatile);
-        }
-        self.deliver(frame, options)
     }
 
-    /// Sends a frame to one connection.
-    pub(super) fn send_one(&self, sid: socketioxide::socket::Sid, frame: Frame) -> Missed {
-        self.deliver(frame, BroadcastOptions::new(sid))
+    /// Sends a frame to members here only.
+    pub(super) fn send_here(&self, target: &Target, frame: Frame, volatile: bool) -> Missed {
+        let packet = Packet::event(self.local().path().clone(), value(frame));
+        missed(self.local().broadcast(packet, options(target, volatile)))
     }
 
-    /// Acknowledges an event of one connection.
-    pub(super) fn acknowledge(
-        &self,
-        sid: socketioxide::socket::Sid,
-        id: i64,
-        frame: Frame,
-    ) -> Missed {
-        let packet = Packet::ack(self.local.path().clone(), value(frame), id);
-        self.count(packet, BroadcastOptions::new(sid))
+    /// Sends a frame to one connection of this pod.
+    pub(super) fn send_one(&self, sid: Sid, frame: Frame) -> Missed {
+        let packet = Packet::event(self.local().path().clone(), value(frame));
+        missed(self.local().broadcast(packet, BroadcastOptions::new(sid)))
     }
 
-    fn deliver(&self, frame: Frame, options: BroadcastOptions) -> Missed {
-        self.count(Packet::event(self.local.path().clone(), value(frame)), options)
+    /// Acknowledges an event of one connection of this pod.
+    pub(super) fn acknowledge(&self, sid: Sid, id: i64, frame: Frame) -> Missed {
+        let packet = Packet::ack(self.local().path().clone(), value(frame), id);
+        missed(self.local().broadcast(packet, BroadcastOptions::new(sid)))
     }
 
-    fn count(&self, packet: Packet, options: BroadcastOptions) -> Missed {
-        let Err(errors) = self.local.broadcast(packet, options) else { return Missed::default() };
-        let full = errors.iter().filter(|error| matches!(error, SocketError::InternalChannelFull));
-        Missed { full: u64::try_from(full.count()).unwrap_or(u64::MAX) }
-    }
-
-    /// The rooms of this pod, the gateway's own and those of single connections included.
+    /// The members of this pod, whatever the room.
     pub(super) fn members(&self, target: &Target) -> Vec<String> {
-        let mut options = BroadcastOptions::default();
-        if target.all {
-            options.add_flag(BroadcastFlags::Broadcast);
-        } else {
-            options.rooms.extend(target.rooms.iter().map(|room| room.clone().into()));
+        self.local().sockets(options(target, false)).iter().map(ToString::to_string).collect()
+    }
+
+    /// Introduces a connection to the cluster, and puts it into the room of its own id.
+    pub(super) fn attach(
+        &self,
+        sid: Sid,
+        profile: Profile,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let joining = match &self.rooms {
+            Rooms::Pod(local) => {
+                local.add_all(sid, sid.to_string());
+                None
+            }
+            Rooms::Cluster(adapter) => Some(adapter.attach(sid, profile)),
+        };
+        settled(joining)
+    }
+
+    /// Puts a connection into a room, at once; what is given is over when the other pods reach it there.
+    pub(super) fn join(&self, sid: Sid, room: &str) -> impl Future<Output = ()> + Send + use<> {
+        let joining = match &self.rooms {
+            Rooms::Pod(local) => {
+                local.add_all(sid, room.to_owned());
+                None
+            }
+            Rooms::Cluster(adapter) => Some(adapter.join(sid, room)),
+        };
+        settled(joining)
+    }
+
+    pub(super) fn leave(&self, sid: Sid, room: &str) {
+        match &self.rooms {
+            Rooms::Pod(local) => local.del(sid, room.to_owned()),
+            Rooms::Cluster(adapter) => adapter.leave(sid, room),
         }
-        options.except.extend(target.except.iter().map(|room| room.clone().into()));
-        self.local.sockets(options).into_iter().map(|sid| sid.to_string()).collect()
     }
 
-    pub(super) fn join(&self, sid: socketioxide::socket::Sid, room: &str) {
-        self.local.add_all(sid, room.to_owned());
+    pub(super) fn leave_all(&self, sid: Sid) {
+        match &self.rooms {
+            Rooms::Pod(local) => local.del_all(sid),
+            Rooms::Cluster(adapter) => adapter.leave_all(sid),
+        }
     }
+}
 
-    pub(super) fn leave(&self, sid: socketioxide::socket::Sid, room: &str) {
-        self.local.del(sid, room.to_owned());
+/// Whether the others reach it or Redis is away, the join holds here.
+async fn settled<R>(joining: Option<impl Future<Output = R> + Send>) {
+    if let Some(joining) = joining {
+        joining.await;
     }
+}
+
+fn missed(sent: Result<(), Vec<SocketError>>) -> Missed {
+    let Err(errors) = sent else { return Missed::default() };
+    let full = errors.iter().filter(|error| matches!(error, SocketError::InternalChannelFull));
+    Missed { full: u64::try_from(full.count()).unwrap_or(u64::MAX) }
+}
+
+/// A target as the library says it.
+pub(super) fn options(target: &Target, volatile: bool) -> BroadcastOptions {
+    let room = |room: &String| -> Room { room.clone().into() };
+    let mut options = BroadcastOptions::default();
+    if target.all {
+        options.add_flag(BroadcastFlags::Broadcast);
+    } else {
+        options.rooms.extend(target.rooms.iter().map(room));
+    }
+    options.except.extend(target.except.iter().map(room));
+    if volatile {
+        options.add_flag(BroadcastFlags::Volatile);
+    }
+    options
 }
 
 fn value(frame: Frame) -> socketioxide_core::Value {

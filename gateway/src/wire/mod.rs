@@ -4,6 +4,8 @@
 //! [`Application`], and frames to receivers. A frame is encoded once for all of them. It never decides
 //! who may do what.
 
+mod cluster;
+mod elsewhere;
 mod fabric;
 mod frame;
 mod server;
@@ -14,10 +16,26 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use serde_json::Value;
 
+pub use adapter_redis::socketio::{AdapterConfig, Profile};
+pub use cluster::Cluster;
+pub use elsewhere::{Order, Orders};
 pub use frame::{Frame, NotBase64, lift_binary, lower_binary, placeholders_are_good};
 pub use server::{Ack, Peer, SERVICE_PATH, Service, Wire, WireConfig};
 
 use crate::{accept::Engine, session::Session};
+
+/// Where our own pods ask each other: a namespace that servers of Node do not have, so that they are
+/// neither asked nor waited for.
+pub const CLUSTER: &str = "/_gateway";
+
+/// What the other pods answered.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Answers {
+    /// One answer of each pod that was in time.
+    pub said: Vec<Value>,
+    /// The pods that were not, by name where they have one.
+    pub missing: Vec<String>,
+}
 
 /// A room name that no peer can choose, for every connection of a user.
 pub fn user_room(user: &str) -> String {

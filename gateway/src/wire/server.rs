@@ -7,13 +7,16 @@
 use std::{
     convert::Infallible,
     fmt,
+    future::Future,
     sync::{Arc, Weak},
     task::{Context, Poll},
     time::Duration,
 };
 
+use adapter_redis::socketio::Profile;
 use axum::{body::Body, extract::Request, response::Response};
 use bytes::Bytes;
+use engineioxide::{Cause, Connection, Tuning};
 use serde_json::Value;
 use socketioxide::{
     ParserConfig, SocketIo,
@@ -51,13 +54,15 @@ pub struct WireConfig {
     pub outbox_packets: usize,
     /// Bytes that may wait for a connection that does not read.
     pub outbox_bytes: usize,
+    /// How long a write may make no progress.
+    pub write_timeout: Duration,
 }
 
 /// Sends frames and keeps rooms. Cheap to clone.
 #[derive(Clone)]
 pub struct Wire {
-    io: SocketIo<Fabric>,
-    fabrics: Fabrics,
+    pub(super) io: SocketIo<Fabric>,
+    pub(super) fabrics: Fabrics,
     metrics: WireMetrics,
     edge: EdgeMetrics,
     outbox_bytes: usize,
@@ -252,7 +257,7 @@ fn decode(value: socketioxide_core::Value) -> Option<(String, Vec<Value>, Vec<By
 }
 
 /// Why a connection was not let in, in the words that its `connect_error` carries.
-struct Rejected(String);
+pub(super) struct Rejected(pub(super) String);
 
 impl fmt::Display for Rejected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -263,13 +268,22 @@ impl fmt::Display for Rejected {
 impl Wire {
     /// Sets the library up; nothing is served until [`Wire::serve`] names the namespaces.
     pub fn new(config: &WireConfig, metrics: WireMetrics, edge: EdgeMetrics) -> (Self, Service) {
+        Self::over(config, Fabrics::default(), metrics, edge)
+    }
+
+    pub(super) fn over(
+        config: &WireConfig,
+        fabrics: Fabrics,
+        metrics: WireMetrics,
+        edge: EdgeMetrics,
+    ) -> (Self, Service) {
         // One packet of the largest kind must fit, and another behind it.
         let outbox_bytes = config.outbox_bytes.max(2 * config.payload_bytes);
-        let fabrics = Fabrics::default();
         let parser = ParserConfig::common()
             .max_incoming_binary_buf_size(config.payload_bytes)
             .max_incoming_binaries(1000);
-        let (service, io) = SocketIo::builder()
+        let builder = tuning(config, outbox_bytes).apply(SocketIo::builder);
+        let (service, io) = builder
             .req_path(SERVICE_PATH)
             .ping_interval(config.ping_interval)
             .ping_timeout(config.ping_timeout)
@@ -279,7 +293,6 @@ impl Wire {
             .max_payload(u64::try_from(config.payload_bytes).unwrap_or(u64::MAX))
             .ws_max_message_size(config.payload_bytes)
             .ws_max_frame_size(config.payload_bytes)
-            .ws_read_buffer_size(1024)
             .with_parser(parser)
             .with_adapter::<Fabric>(fabrics.clone())
             .build_with_inner_svc(Nowhere);
@@ -305,8 +318,8 @@ impl Wire {
         self.io.ns(namespace.to_owned(), connected.with(middleware));
     }
 
-    fn fabric(&self, namespace: &str) -> Option<Arc<Fabric>> {
-        self.fabrics.read().get(namespace).cloned()
+    pub(super) fn fabric(&self, namespace: &str) -> Option<Arc<Fabric>> {
+        self.fabrics.get(namespace)
     }
 
     fn count(&self, missed: Missed) {
@@ -327,7 +340,7 @@ impl Wire {
         }
     }
 
-    /// Sends a frame to this pod's members of the target.
+    /// Sends a frame to the target's members, those of this pod first.
     pub fn send(&self, namespace: &str, target: &Target, frame: Frame, volatile: bool) {
         if target.is_nobody() {
             return;
@@ -344,6 +357,18 @@ impl Wire {
             }
             Some(_) | None => fabric.send(target, frame, volatile),
         };
+        self.sent(namespace, target, bytes, missed);
+    }
+
+    /// Sends a frame to this pod's members of the target only.
+    pub fn send_here(&self, namespace: &str, target: &Target, frame: Frame, volatile: bool) {
+        let Some(fabric) = self.fabric(namespace) else { return };
+        let bytes = frame.bytes();
+        let missed = fabric.send_here(target, frame, volatile);
+        self.sent(namespace, target, bytes, missed);
+    }
+
+    fn sent(&self, namespace: &str, target: &Target, bytes: usize, missed: Missed) {
         self.count(missed);
         if missed.full > 0 {
             self.watch_stalled(namespace, target, self.outbox_bytes);
@@ -358,10 +383,43 @@ impl Wire {
         self.io.of(namespace).is_some_and(|space| space.get_socket(id).is_some())
     }
 
-    /// Puts a connection of this pod into a room.
-    pub fn join(&self, namespace: &str, sid: &str, room: &str) {
-        if let (Some(fabric), Ok(id)) = (self.fabric(namespace), sid.parse()) {
-            fabric.join(id, room);
+    /// Introduces a connection of this pod to the cluster. It is reached by its id from anywhere when
+    /// what is given is over.
+    #[must_use = "other pods reach it later"]
+    pub fn attach(
+        &self,
+        namespace: &str,
+        sid: &str,
+        profile: Profile,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let attaching = match (self.fabric(namespace), sid.parse()) {
+            (Some(fabric), Ok(id)) => Some(fabric.attach(id, profile)),
+            _ => None,
+        };
+        async move {
+            if let Some(attaching) = attaching {
+                attaching.await;
+            }
+        }
+    }
+
+    /// Puts a connection of this pod into a room, at once. Whatever any pod sends to that room arrives
+    /// from the moment on when what is given is over.
+    #[must_use = "what other pods send to the room may not arrive yet"]
+    pub fn join(
+        &self,
+        namespace: &str,
+        sid: &str,
+        room: &str,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let joining = match (self.fabric(namespace), sid.parse()) {
+            (Some(fabric), Ok(id)) => Some(fabric.join(id, room)),
+            _ => None,
+        };
+        async move {
+            if let Some(joining) = joining {
+                joining.await;
+            }
         }
     }
 
@@ -369,6 +427,13 @@ impl Wire {
     pub fn leave(&self, namespace: &str, sid: &str, room: &str) {
         if let (Some(fabric), Ok(id)) = (self.fabric(namespace), sid.parse()) {
             fabric.leave(id, room);
+        }
+    }
+
+    /// Takes a connection of this pod out of all of its rooms, its own included.
+    pub fn leave_all(&self, namespace: &str, sid: &str) {
+        if let (Some(fabric), Ok(id)) = (self.fabric(namespace), sid.parse()) {
+            fabric.leave_all(id);
         }
     }
 
@@ -413,14 +478,37 @@ async fn let_in(
     socket.extensions.insert(session.clone());
     socket.on_fallback(Dispatch { session: session.clone(), application: application.clone() });
     let application = application.clone();
+    let below = parts.extensions.get::<Connection>().cloned();
     socket.on_disconnect(move |reason: DisconnectReason| {
         let (application, session) = (application.clone(), session.clone());
-        async move { application.disconnected(&session, label(reason)).await }
+        let cause = below.as_ref().and_then(Connection::ended);
+        async move { application.disconnected(&session, label(reason, cause)).await }
     });
     Ok(())
 }
 
-const fn label(reason: DisconnectReason) -> &'static str {
+/// How much may wait for a client in the engine, and for how long. The edge gives up on a client
+/// sooner; the engine stands behind it.
+fn tuning(config: &WireConfig, outbox_bytes: usize) -> Tuning {
+    Tuning {
+        queue_bytes: outbox_bytes,
+        volatile_bytes: outbox_bytes / 8,
+        write_timeout: 2 * config.write_timeout,
+        queue_timeout: 3 * config.write_timeout,
+        poll_timeout: 2 * config.write_timeout,
+        ..Tuning::default()
+    }
+}
+
+/// Why a connection ended: what the engine says, where the library has no word for it.
+const fn label(reason: DisconnectReason, cause: Option<Cause>) -> &'static str {
+    match cause {
+        Some(Cause::SlowConsumer | Cause::WriteTimeout | Cause::PollTimeout) => {
+            return "slow_consumer";
+        }
+        Some(Cause::Flood) => return "flood",
+        Some(_) | None => {}
+    }
     match reason {
         DisconnectReason::TransportClose => "transport_close",
         DisconnectReason::MultipleHttpPollingError => "multiple_polls",

@@ -1,6 +1,6 @@
 // Two pods on one Redis: whatever holds on one pod holds over both, and stays true when one is killed without warning.
 import { after, before, describe, test } from 'node:test';
-import { App, Gateway, Redis as Server, assert, assertEnvelope, assertOk, assertRefused, connect, deferred, until, user } from '../harness.mjs';
+import { App, Gateway, Redis as Server, assert, assertEnvelope, assertOk, assertRefused, connect, deferred, until, user } from './harness.mjs';
 
 /** Whatever dies, what it held is gone within 10 s; a second more is the test's own. */
 const LEASE = 11000;
