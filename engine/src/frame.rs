@@ -203,10 +203,7 @@ impl Decoder {
             *input = rest;
             self.head_length += 1;
             let head = self.head.get(..=at).unwrap_or_default();
-            let whole = match parse_head(head)? {
-                Some(open) => open,
-                None => continue,
-            };
+            let Some(whole) = parse_head(head)? else { continue };
             self.head_length = 0;
             self.frames += 1;
             self.allow(&whole)?;
@@ -292,10 +289,11 @@ fn parse_head(head: &[u8]) -> Result<Option<Open>, Violation> {
     }
     let (length, rest) = match (second & 0x7f, rest) {
         (126, [a, b, rest @ ..]) => (u64::from(u16::from_be_bytes([*a, *b])), rest),
-        (127, [a, b, c, d, e, f, g, h, rest @ ..]) => {
-            (u64::from_be_bytes([*a, *b, *c, *d, *e, *f, *g, *h]), rest)
-        }
-        (126 | 127, _) => return Ok(None),
+        (127, rest) => match rest.split_first_chunk() {
+            Some((length, rest)) => (u64::from_be_bytes(*length), rest),
+            None => return Ok(None),
+        },
+        (126, _) => return Ok(None),
         (short, rest) => (u64::from(short), rest),
     };
     let [a, b, c, d, ..] = rest else { return Ok(None) };
