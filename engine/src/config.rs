@@ -6,7 +6,7 @@
 use std::{borrow::Cow, cell::RefCell, sync::Arc, time::Duration};
 
 use engineioxide_core::TransportType;
-use http::HeaderName;
+use http::{Extensions, HeaderName};
 
 use crate::{pace::Pace, queue::Room, sessions::Sessions, stats::Stats};
 
@@ -39,6 +39,10 @@ pub struct Tuning {
     pub excesses: u32,
     /// The request headers that a session keeps; all of them where there is no list.
     pub kept_headers: Option<Arc<[HeaderName]>>,
+    /// Takes out of a request's extensions what its session need not keep; nothing by default. What
+    /// holds a part of the request's head, such as axum's `OriginalUri`, keeps all of hyper's buffer in
+    /// memory for as long as the session lives.
+    pub trim: fn(&mut Extensions),
     /// Where the engine counts.
     pub stats: Arc<Stats>,
     /// Where the engine's sessions can be counted and closed.
@@ -59,6 +63,7 @@ impl Default for Tuning {
             bytes: None,
             excesses: 200,
             kept_headers: None,
+            trim: |_| {},
             stats: Arc::default(),
             sessions: Sessions::default(),
         }

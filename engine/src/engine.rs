@@ -91,9 +91,10 @@ impl<H: EngineIoHandler> Engine<H> {
             self.shared.wheel.start(self.runtime.get_or_init(|| runtime));
         }
         let session = Session::new(self.shared.clone(), protocol, transport, text_only);
-        let kept = self.shared.config.tuning.kept_headers.clone();
+        let tuning = &self.shared.config.tuning;
         let parts = |me| {
-            let mut parts = keep(parts, kept.as_deref());
+            let mut parts = keep(parts, tuning.kept_headers.as_deref());
+            (tuning.trim)(&mut parts.extensions);
             parts.extensions.insert(Connection(me));
             parts
         };

@@ -42,7 +42,7 @@ const READ: usize = 8 << 10;
 const READS: usize = 16;
 
 /// Packets of one write: each has a head and a payload.
-const WRITTEN_AT_ONCE: usize = 64;
+const WRITTEN_AT_ONCE: usize = 32;
 
 /// Control frames that may wait, in bytes; further pings are not answered until they are written.
 const URGENT: usize = 512;
@@ -333,12 +333,10 @@ where
     /// Writes as many packets as the stream takes at once.
     fn poll_write_batch(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let protocol = self.socket.protocol;
-        let frames: SmallVec<[(Head, &[u8]); WRITTEN_AT_ONCE]> = self
-            .batch
-            .iter()
-            .take(WRITTEN_AT_ONCE)
-            .map(|waiting| waiting.packet.frame(protocol))
-            .collect();
+        let mut frames: SmallVec<[(Head, &[u8]); WRITTEN_AT_ONCE]> = SmallVec::new();
+        for waiting in self.batch.iter().take(WRITTEN_AT_ONCE) {
+            frames.push(waiting.packet.frame(protocol));
+        }
         let mut slices: SmallVec<[IoSlice<'_>; 2 * WRITTEN_AT_ONCE]> = SmallVec::new();
         let mut skip = self.begun;
         for part in frames.iter().flat_map(|(head, payload)| [head.as_bytes(), payload]) {

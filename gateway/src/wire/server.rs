@@ -496,7 +496,17 @@ fn tuning(config: &WireConfig, outbox_bytes: usize) -> Tuning {
         write_timeout: 2 * config.write_timeout,
         queue_timeout: 3 * config.write_timeout,
         poll_timeout: 2 * config.write_timeout,
+        trim,
         ..Tuning::default()
+    }
+}
+
+/// Of a request's extensions a session keeps who arrived, and not what holds the request's buffers.
+fn trim(extensions: &mut http::Extensions) {
+    let arrival = extensions.remove::<Arrival>();
+    extensions.clear();
+    if let Some(arrival) = arrival {
+        extensions.insert(arrival);
     }
 }
 
