@@ -72,6 +72,10 @@ test: machine build test-rust test-e2e test-python test-sdk test-example test-pa
 test-rust: machine tool-nextest adapter-redis/tests/node/node_modules/.package-lock.json adapter-redis/tests/python/.venv/bin/python ## the Rust tests, with real Redis servers
 	@$(suite) rust nextest cargo nextest run --workspace --locked
 
+.PHONY: test-redis-matrix
+test-redis-matrix: machine tool-nextest adapter-redis/tests/node/node_modules/.package-lock.json adapter-redis/tests/python/.venv/bin/python ## the adapter with Redis 6.2, 7.0, 8.0 and Valkey 8, 9
+	@scripts/redis-matrix.sh $(target)/servers
+
 test-e2e: machine build e2e/node_modules/.package-lock.json ## official JavaScript clients against the gateway
 	@$(suite) e2e node npm test --prefix e2e --silent
 

@@ -1,15 +1,21 @@
 """Checks rendered manifests against the schemas of Kubernetes versions, and what those schemas cannot say.
 
     validate.py 1.25 1.33 -- FILE…     every document of every file; an unknown kind is an error
-    validate.py --config FILE          prints the gateway's configuration that the file holds
+    validate.py --foreign FILE…        prints the objects whose kinds are not Kubernetes' own, as JSON
+    validate.py --config FILE FOLDER   writes the gateway's configuration and contracts that the file holds
 
 In: YAML files. Out: nothing, or what is wrong and exit status 1. Never: the network.
 """
 
+import json
+import pathlib
 import sys
 
 import kubernetes_validate
 import yaml
+
+# Kinds that others bring; crds.mjs knows them.
+FOREIGN = ("monitoring.coreos.com/", "keda.sh/", "gateway.networking.k8s.io/")
 
 
 def documents(path):
@@ -17,12 +23,40 @@ def documents(path):
         return [document for document in yaml.safe_load_all(file) if document]
 
 
+def is_foreign(document):
+    return document["apiVersion"].startswith(FOREIGN)
+
+
 def schema_errors(document, versions):
-    for version in versions:
+    for version in () if is_foreign(document) else versions:
         try:
             kubernetes_validate.validate(document, version, strict=True)
         except (kubernetes_validate.ValidationError, kubernetes_validate.SchemaNotFoundError) as error:
             yield f"{version}: {error}"
+
+
+def restricted(who, pod, container):
+    """A pod within the restricted profile of Kubernetes, and one step further: a file system that cannot be written."""
+    rights = container["securityContext"]
+    return [
+        (f"{who} may be root", pod["securityContext"]["runAsNonRoot"] is True),
+        (f"{who} has no seccomp profile", pod["securityContext"]["seccompProfile"]["type"] == "RuntimeDefault"),
+        (f"{who} may gain privileges", rights["allowPrivilegeEscalation"] is False),
+        (f"{who} may write to its root file system", rights["readOnlyRootFilesystem"] is True),
+        (f"{who} has capabilities left", rights["capabilities"] == {"drop": ["ALL"]}),
+        (f"{who} has a token of the API mounted", pod["automountServiceAccountToken"] is False),
+    ]
+
+
+def selected(by_kind, deployment):
+    """Every selector that must find the gateway's pods."""
+    yield deployment["spec"]["selector"]["matchLabels"]
+    yield from (service["spec"]["selector"] for service in by_kind["Service"] if service["metadata"]["name"] != "redis")
+    yield from (budget["spec"]["selector"]["matchLabels"] for budget in by_kind.get("PodDisruptionBudget", []))
+    yield from (policy["spec"]["podSelector"]["matchLabels"] for policy in by_kind.get("NetworkPolicy", []))
+    yield from (monitor["spec"]["selector"]["matchLabels"] for monitor in by_kind.get("PodMonitor", []))
+    for constraint in deployment["spec"]["template"]["spec"].get("topologySpreadConstraints", []):
+        yield constraint["labelSelector"]["matchLabels"]
 
 
 def own_errors(found):
@@ -30,41 +64,61 @@ def own_errors(found):
     by_kind = {}
     for document in found:
         by_kind.setdefault(document["kind"], []).append(document)
-    [deployment] = by_kind["Deployment"]
+    [deployment] = [one for one in by_kind["Deployment"] if one["metadata"]["name"] != "redis"]
     pod = deployment["spec"]["template"]
-    [container] = pod["spec"]["containers"]
+    container = pod["spec"]["containers"][0]
     labels = pod["metadata"]["labels"].items()
-    selectors = [service["spec"]["selector"] for service in by_kind["Service"]]
-    selectors += [budget["spec"]["selector"]["matchLabels"] for budget in by_kind.get("PodDisruptionBudget", [])]
-    selectors.append(deployment["spec"]["selector"]["matchLabels"])
+    services = [service for service in by_kind["Service"] if service["metadata"]["name"] != "redis"]
     ports = {port["name"] for port in container["ports"]}
-    targets = {port["targetPort"] for service in by_kind["Service"] for port in service["spec"]["ports"]}
+    targets = {port["targetPort"] for service in services for port in service["spec"]["ports"]}
     named = {"default"} | {account["metadata"]["name"] for account in by_kind.get("ServiceAccount", [])}
+    maps = {config["metadata"]["name"] for config in by_kind["ConfigMap"]}
+    mounted = [volume["configMap"]["name"] for volume in pod["spec"]["volumes"] if volume["name"] in ("config", "contracts")]
     probes = [container[probe]["httpGet"] for probe in ("startupProbe", "livenessProbe", "readinessProbe")]
-    text = yaml.safe_dump(found)
+    internal = next(service["metadata"]["labels"] for service in services if service["metadata"]["name"].endswith("-internal"))
+    watched = [monitor["spec"]["selector"]["matchLabels"] for monitor in by_kind.get("ServiceMonitor", [])]
+    scalers = by_kind.get("HorizontalPodAutoscaler", []) + by_kind.get("ScaledObject", [])
     checks = [
-        ("a selector does not select the pods", all(selector.items() <= labels for selector in selectors)),
+        ("a selector does not select the pods", all(selector.items() <= labels for selector in selected(by_kind, deployment))),
         ("a service's port is not the container's", targets <= ports),
+        ("a monitor does not find the internal service", all(selector.items() <= internal.items() for selector in watched)),
         ("the service account is not there", pod["spec"]["serviceAccountName"] in named),
-        ("the configuration is not there", pod["spec"]["volumes"][0]["configMap"]["name"] == by_kind["ConfigMap"][0]["metadata"]["name"]),
+        ("the configuration is not there", set(mounted) <= maps),
         ("a probe is not on the internal port", all(probe["port"] == "internal" for probe in probes)),
-        ("the pod may be root", pod["spec"]["securityContext"]["runAsNonRoot"] is True),
-        ("no seccomp profile", pod["spec"]["securityContext"]["seccompProfile"]["type"] == "RuntimeDefault"),
-        ("privileges may be gained", container["securityContext"]["allowPrivilegeEscalation"] is False),
-        ("the root file system is writable", container["securityContext"]["readOnlyRootFilesystem"] is True),
-        ("capabilities are left", container["securityContext"]["capabilities"] == {"drop": ["ALL"]}),
-        ("a token is mounted", pod["spec"]["automountServiceAccountToken"] is False),
         ("the grace is too short", pod["spec"]["terminationGracePeriodSeconds"] >= 35),
-        ("a secret is rendered", "Secret" not in by_kind and "stringData" not in text),
+        ("a secret is rendered", "Secret" not in by_kind and "stringData" not in yaml.safe_dump(found)),
+        ("not exactly one thing sets the number of pods", ("replicas" in deployment["spec"]) + len(scalers) == 1),
+        *restricted("the gateway", pod["spec"], container),
     ]
+    for test in by_kind.get("Pod", []):
+        checks += restricted(test["metadata"]["name"], test["spec"], test["spec"]["containers"][0])
+    for job in by_kind.get("Job", []):
+        spec = job["spec"]["template"]["spec"]
+        checks += restricted(job["metadata"]["name"], spec, spec["containers"][0])
     return [message for message, holds in checks if not holds]
+
+
+def write_config(path, folder):
+    folder = pathlib.Path(folder)
+    folder.mkdir(parents=True)
+    maps = [document for document in documents(path) if document["kind"] == "ConfigMap"]
+    for config in maps:
+        for name, text in config["data"].items():
+            if name == "gateway.toml":
+                (folder / name).write_text(text, encoding="utf-8")
+            elif name.endswith(".toml"):
+                (folder / "contracts").mkdir(exist_ok=True)
+                (folder / "contracts" / name).write_text(text, encoding="utf-8")
 
 
 def main(arguments):
     if arguments[0] == "--config":
-        [config] = [document for document in documents(arguments[1]) if document["kind"] == "ConfigMap"]
-        print(config["data"]["gateway.toml"])
+        write_config(*arguments[1:])
         return 0
+    if arguments[0] == "--foreign":
+        foreign = [document for path in arguments[1:] for document in documents(path) if is_foreign(document)]
+        print(json.dumps(foreign))
+        return 0 if foreign else 1
     split = arguments.index("--")
     versions, paths = arguments[:split], arguments[split + 1 :]
     failed = False

@@ -21,6 +21,9 @@ need() {
 need cc gcc libc6-dev
 need redis-server redis-server
 need openssl openssl
+# The chart's alerts and dashboards, and its plain manifests.
+need promtool prometheus
+need kubectl kubernetes-client
 need node nodejs
 need npm npm
 need python3 python3 python3-venv

@@ -13,7 +13,10 @@ use serde::{Deserialize, Serialize, Serializer};
 #[serde(default, deny_unknown_fields)]
 pub struct RedisConfig {
     /// The server: `redis://[user:password@]host[:port][/db]`, `rediss://…` for TLS, or
-    /// `unix:///path/to/socket`.
+    /// `unix:///path/to/socket`. Behind Sentinel: `redis+sentinel://[user:password@]host[:port],…/name[/db]`,
+    /// of the sentinels and the master's name; sentinels that want a login have it as
+    /// `?sentinel_user=…&sentinel_password=…`. A Redis Cluster: `redis+cluster://[user:password@]host[:port],…`,
+    /// of some of its nodes. Both with `rediss+…` for TLS.
     pub url: RedisUrl,
     /// What every key of the gateway begins with, up to a colon. An ACL user needs `~<prefix>:*`.
     pub prefix: String,
@@ -21,6 +24,10 @@ pub struct RedisConfig {
     pub channel_prefix: String,
     /// A file of PEM certificates to trust for `rediss://`, instead of the public authorities.
     pub tls_ca: Option<PathBuf>,
+    /// A file with the PEM certificate by which this pod shows who it is, where the server wants one.
+    pub tls_cert: Option<PathBuf>,
+    /// The file with the key of `tls_cert`.
+    pub tls_key: Option<PathBuf>,
     /// How long a connection may take to be made.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
@@ -47,6 +54,8 @@ impl Default for RedisConfig {
             prefix: "gateway".to_owned(),
             channel_prefix: "socket.io".to_owned(),
             tls_ca: None,
+            tls_cert: None,
+            tls_key: None,
             connect_timeout: Duration::from_millis(500),
             response_timeout: Duration::from_millis(500),
             lease: Duration::from_secs(6),
@@ -152,6 +161,11 @@ mod tests {
             ("unix:///tmp/r.sock?db=1", "unix:///tmp/r.sock?db=1"),
             ("unix:///tmp/r.sock?db=1&pass=secret", "unix:///tmp/r.sock?***"),
             ("secret", "***"),
+            ("redis+cluster://user:secret@h1:1,h2", "redis+cluster://user:***@h1:1,h2"),
+            (
+                "rediss+sentinel://u:sec@h1,h2/main/2?sentinel_password=secret",
+                "rediss+sentinel://u:***@h1,h2/main/2?***",
+            ),
         ];
         for (url, want) in cases {
             let config = RedisConfig { url: url.into(), ..RedisConfig::default() };

@@ -1,5 +1,5 @@
 //! The cluster contract, kept in Redis; the Socket.IO adapter, which needs nothing of it, is in
-//! [`socketio`].
+//! [`socketio`], and what finds out what is wrong with either in [`doctor`](mod@doctor).
 //!
 //! In come the calls of [`adapter::State`]; out go answers that hold for every pod, or `Unavailable`
 //! within a bound. One script, so one round trip, answers each call. Nothing here is a copy that could
@@ -40,15 +40,21 @@ use serde_json::Value;
 use tokio::runtime::Handle;
 
 mod config;
+mod slot;
+mod address;
+mod chart;
+mod nodes;
 mod connection;
 mod mirror;
 mod names;
 mod scripts;
 mod state;
 pub mod socketio;
+pub mod doctor;
 
 pub use config::{RedisConfig, RedisUrl};
 pub use connection::ConnectError;
+pub use doctor::doctor;
 
 use connection::Link;
 use names::Names;
@@ -81,10 +87,11 @@ pub async fn connect(
     check(&config)?;
     let link = Arc::new(Link::open(&config)?);
     // The first answer, or its absence, says at once whether Redis is there.
-    if let Err(error) = link.command::<redis::Value>(&redis::cmd("PING")).await {
+    let names = Names::new(&config.prefix);
+    if let Err(error) = link.command::<redis::Value>(&names.namespaces(), &redis::cmd("PING")).await
+    {
         tracing::debug!(%error, "redis did not answer the first ping");
     }
-    let names = Names::new(&config.prefix);
     Ok(RedisState(Arc::new(Inner {
         holds: Holds::new(link.clone(), names.clone(), &pod, config.lease),
         documents: Documents::new(link.clone(), names.clone()),

@@ -34,15 +34,16 @@ def binary():
 class Gateway:
     """One running gateway."""
 
-    def __init__(self):
+    def __init__(self, args=(), **more):
         env = {
             "PATH": os.environ["PATH"],
             "HOME": os.environ.get("HOME", "/"),
             "GATEWAY_API_KEY": API_KEY,
             "GATEWAY_JWT_SECRET": JWT_SECRET,
+            **more,
         }
         self.process = subprocess.Popen(
-            [binary(), "serve", "--listen", "127.0.0.1:0", "--internal-listen", "127.0.0.1:0"],
+            [binary(), "serve", "--listen", "127.0.0.1:0", "--internal-listen", "127.0.0.1:0", *args],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

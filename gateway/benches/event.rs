@@ -240,7 +240,10 @@ fn gate(criterion: &mut Criterion, stage: &Stage) {
         criterion.bench_function(name, |bencher| {
             bencher.iter_batched(
                 || (event.name.to_owned(), event.args.clone()),
-                |(name, args)| gate::check(&stage.session, name, args, Vec::new()),
+                |(name, args)| {
+                    let served = stage.session.mount.served();
+                    gate::check(&stage.session, served, name, args, Vec::new())
+                },
                 criterion::BatchSize::SmallInput,
             );
         });

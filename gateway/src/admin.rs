@@ -11,11 +11,11 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use http::{StatusCode, header};
+use http::{HeaderMap, StatusCode, header};
 use prometheus::{Encoder, TextEncoder};
 use serde_json::json;
 
-use crate::{core::Core, metrics::Metrics};
+use crate::{core::Core, exposition, metrics::Metrics};
 
 /// What these routes need.
 #[derive(Clone, Debug)]
@@ -48,11 +48,17 @@ impl Admin {
     }
 }
 
-async fn metrics(State(admin): State<Admin>) -> Response {
+async fn metrics(State(admin): State<Admin>, headers: HeaderMap) -> Response {
     if let Some(counters) = admin.core.fanout.wire().counters() {
         admin.metrics.cluster.show(&counters.snapshot());
     }
     admin.metrics.redis_up.set(i64::from(admin.redis && admin.is_up()));
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    if exposition::wants_open_metrics(accept) {
+        let families = admin.metrics.registry.gather();
+        let text = exposition::open_metrics(&families, &admin.metrics.events.examples());
+        return ([(header::CONTENT_TYPE, exposition::OPEN_METRICS)], text).into_response();
+    }
     let mut text = Vec::new();
     match TextEncoder::new().encode(&admin.metrics.registry.gather(), &mut text) {
         Ok(()) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),

@@ -7,7 +7,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    config::LimitsConfig,
+    config::Limits,
     drain::Tasks,
     fanout::Fanout,
     identity::Verifier,
@@ -36,7 +36,7 @@ pub struct Core {
     /// What is counted.
     pub metrics: EventMetrics,
     /// What one may use.
-    pub limits: LimitsConfig,
+    pub limits: Limits,
     /// Namespaces that are served.
     pub mounts: Vec<Arc<Mounted>>,
     /// Starts tasks.

@@ -13,9 +13,10 @@ use std::{
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
+use tracing::Instrument;
 
 use crate::{
-    action::{self, Reply},
+    action::{self, Incoming, Reply},
     clock,
     contract::AuthMode,
     core::Core,
@@ -23,6 +24,7 @@ use crate::{
     mount::Mounted,
     refusal::{Code, Refusal},
     session::{Bucket, Credential, Due, Identity, Session},
+    trace,
     wire::{Ack, Application, Handshake, Inbound, Profile, Target, user_room},
 };
 
@@ -64,7 +66,7 @@ impl Door {
         let token = match token(handshake) {
             Token::Given(token) => token,
             Token::Bad => return Err("Invalid or expired token".to_owned()),
-            Token::Absent if mount.auth == AuthMode::Required => {
+            Token::Absent if mount.served().auth == AuthMode::Required => {
                 let named = handshake.auth.as_ref().is_some_and(|auth| auth.get("token").is_some());
                 let text =
                     if named { "Invalid or expired token" } else { "Authentication required" };
@@ -72,13 +74,63 @@ impl Door {
             }
             Token::Absent => return Ok(Identity::default()),
         };
-        let claims = self.0.verifier.verify(token).await.map_err(|error| error.to_string())?;
+        let claims = self.0.verifier.verify(token).await.map_err(|error| {
+            tracing::debug!(%error, "a token is refused");
+            error.to_string()
+        })?;
         Ok(Identity {
             user: Some(claims.user),
             roles: claims.roles,
             credential: Credential::Token,
             expires_at: claims.expires_at,
         })
+    }
+
+    /// Who it is, whether there is room, and its place among the sessions.
+    async fn let_in(&self, namespace: &str, handshake: Handshake) -> Result<Arc<Session>, String> {
+        let core = &self.0;
+        let mount = core.mount(namespace).ok_or_else(|| "Invalid namespace".to_owned())?;
+        let refused = |outcome: &'static str, text: String| {
+            core.metrics.connect(outcome);
+            text
+        };
+        let identity = self.identify(mount, &handshake).await;
+        let identity = identity.map_err(|text| refused("token", text))?;
+        let former = self.former(mount, &handshake.sid).await;
+        former.map_err(|text| refused("former", text))?;
+        let limits = core.limits.load();
+        let bucket = Bucket::new(
+            limits.connection.events_per_second,
+            limits.connection.burst,
+            Instant::now(),
+        );
+        let session = Arc::new(Session::new(
+            &handshake.sid,
+            mount.clone(),
+            handshake.ip,
+            handshake.peer,
+            identity,
+            bucket,
+            limits.waiting_events,
+        ));
+        if action::welcome(core, &session).await.is_err() {
+            return Err(refused("too_many", "Too many connections".to_owned()));
+        }
+        core.metrics.connect("accepted");
+        core.metrics.sessions(1);
+        mount.sessions.insert(session.clone());
+        // Whoever is told of the connection may send to it, from the moment that it is told itself.
+        let wire = core.fanout.wire();
+        let attached = wire.attach(namespace, &session.sid, profile(core, &session));
+        let user = session.identity().user.as_ref().map(|user| user_room(&user.id));
+        let joined = user.map(|room| wire.join(namespace, &session.sid, &room));
+        attached.await;
+        if let Some(joined) = joined {
+            joined.await;
+        }
+        core.expiries.at(SystemTime::now() + BEGIN, Due::Begun, namespace, &session.sid);
+        tracing::debug!(parent: &session.span, namespace, "connected");
+        Ok(session)
     }
 
     /// Waits for a former connection of the same id, which is about to end.
@@ -91,7 +143,7 @@ impl Door {
     fn charge(&self, session: &Arc<Session>) -> Result<(), Refusal> {
         let now = Instant::now();
         let Err(retry_after) = session.charge(1, now) else { return Ok(()) };
-        if session.flooding(self.0.limits.disconnect_after, now) && session.flood_out() {
+        if session.flooding(self.0.limits.load().disconnect_after, now) && session.flood_out() {
             tracing::info!(sid = %session.sid, "disconnecting a flooding client");
             self.0.metrics.flooded();
             session.peer.cut();
@@ -117,7 +169,8 @@ impl Door {
         let Inbound { event, args, binaries, ack } = inbound;
         let name = event.clone();
         let asked = ack.is_some();
-        let done = action::perform(&self.0, &session, event, args, binaries, asked, released).await;
+        let incoming = Incoming { name: event, args, binaries, asked, released };
+        let done = action::perform(&self.0, &session, incoming).await;
         let wire = self.0.fanout.wire();
         match done {
             Ok(done) => {
@@ -157,45 +210,10 @@ fn profile(core: &Core, session: &Session) -> Profile {
 #[async_trait]
 impl Application for Door {
     async fn admit(&self, namespace: &str, handshake: Handshake) -> Result<Arc<Session>, String> {
-        let core = &self.0;
-        let mount = core.mount(namespace).ok_or_else(|| "Invalid namespace".to_owned())?;
-        let refused = |outcome: &'static str, text: String| {
-            core.metrics.connect(outcome);
-            text
-        };
-        let identity = self.identify(mount, &handshake).await;
-        let identity = identity.map_err(|text| refused("token", text))?;
-        let former = self.former(mount, &handshake.sid).await;
-        former.map_err(|text| refused("former", text))?;
-        let limits = core.limits.connection;
-        let bucket = Bucket::new(limits.events_per_second, limits.burst, Instant::now());
-        let session = Arc::new(Session::new(
-            &handshake.sid,
-            mount.clone(),
-            handshake.ip,
-            handshake.peer,
-            identity,
-            bucket,
-            core.limits.waiting_events,
-        ));
-        if action::welcome(core, &session).await.is_err() {
-            return Err(refused("too_many", "Too many connections".to_owned()));
-        }
-        core.metrics.connect("accepted");
-        core.metrics.sessions(1);
-        mount.sessions.insert(session.clone());
-        // Whoever is told of the connection may send to it, from the moment that it is told itself.
-        let wire = core.fanout.wire();
-        let attached = wire.attach(namespace, &session.sid, profile(core, &session));
-        let user = session.identity().user.as_ref().map(|user| user_room(&user.id));
-        let joined = user.map(|room| wire.join(namespace, &session.sid, &room));
-        attached.await;
-        if let Some(joined) = joined {
-            joined.await;
-        }
-        core.expiries.at(SystemTime::now() + BEGIN, Due::Begun, namespace, &session.sid);
-        tracing::debug!(sid = %session.sid, namespace, ip = %session.ip, "connected");
-        Ok(session)
+        let span = trace::handshake(namespace, &handshake.sid, handshake.traceparent.as_deref());
+        let admitted = self.let_in(namespace, handshake).instrument(span.clone()).await;
+        span.record("outcome", admitted.as_ref().err().map_or("accepted", String::as_str));
+        admitted
     }
 
     fn connected(&self, session: &Arc<Session>) {
@@ -203,7 +221,8 @@ impl Application for Door {
             return;
         }
         let (core, begun) = (self.0.clone(), session.clone());
-        session.line.open(&self.0.tasks, async move { action::on_connect(&core, &begun).await });
+        let first = async move { action::on_connect(&core, &begun).await };
+        session.line.open(&self.0.tasks, first.instrument(session.span.clone()));
     }
 
     fn event(&self, session: &Arc<Session>, inbound: Option<Inbound>) {
@@ -223,7 +242,10 @@ impl Application for Door {
             let inbound = waiting.take();
             async move {
                 match (inbound, charged) {
-                    (Some(inbound), Ok(())) => door.handle(of, inbound, released).await,
+                    (Some(inbound), Ok(())) => {
+                        let span = of.span.clone();
+                        door.handle(of, inbound, released).instrument(span).await;
+                    }
                     (Some(inbound), Err(refusal)) => {
                         door.refuse(&of, &inbound.event, inbound.ack, refusal);
                     }
@@ -259,7 +281,7 @@ impl Application for Door {
         over.await.ok();
         self.0.metrics.sessions(-1);
         self.0.metrics.disconnected(reason);
-        tracing::debug!(sid = %session.sid, reason, "disconnected");
+        tracing::debug!(parent: &session.span, reason, "disconnected");
     }
 }
 

@@ -2,7 +2,7 @@
 //! leave, and leaves in order.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     net::SocketAddr,
     sync::{
         Arc,
@@ -12,6 +12,7 @@ use std::{
 };
 
 use adapter::{SharedState, memory::MemoryState};
+use arc_swap::ArcSwap;
 use tokio::{net::TcpListener, sync::Semaphore, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -20,7 +21,7 @@ use crate::{
     admin::Admin,
     api::Api,
     cluster::{self, Answered, Question},
-    config::{Config, DrainConfig},
+    config::{Config, Limits},
     core::{Core, WAITING_FOR_TURN},
     demo::Demo,
     door::Door,
@@ -30,7 +31,9 @@ use crate::{
     metrics::Metrics,
     mount::{self, MountError, Mounted},
     public::Public,
+    reload,
     session::{Expiries, Session},
+    telemetry,
     upstream::{DemoScript, UpstreamError, Upstreams},
     watch,
     wire::{Application, Cluster, Orders, Service, Wire, WireConfig},
@@ -60,7 +63,7 @@ pub enum StartError {
     #[error(transparent)]
     Auth(#[from] AuthError),
     /// An address cannot be listened on.
-    #[error("{key} = {addr}: {source}")]
+    #[error("{key} = {addr}: {source}{}", hint(source, key))]
     Listen {
         /// The key.
         key: &'static str,
@@ -78,9 +81,23 @@ pub enum StartError {
     /// Redis cannot be used as configured.
     #[error("redis.url: {0}")]
     Redis(#[from] adapter_redis::ConnectError),
+    /// The log level cannot be read.
+    #[error(transparent)]
+    Log(#[from] telemetry::TelemetryError),
     /// An upstream cannot be used as configured.
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
+}
+
+/// What to do about it, where that is plain.
+fn hint(source: &std::io::Error, key: &str) -> String {
+    match source.kind() {
+        std::io::ErrorKind::AddrInUse => {
+            let option = key.replace('_', "-");
+            format!("; something listens there already: end it, or choose another with --{option}")
+        }
+        _ => String::new(),
+    }
 }
 
 /// A gateway that listens.
@@ -90,7 +107,7 @@ pub struct Gateway {
     internal: SocketAddr,
     core: Arc<Core>,
     edge: Edge,
-    drain: DrainConfig,
+    running: Config,
     leaving: Arc<AtomicBool>,
     demo: bool,
     trial: bool,
@@ -113,8 +130,8 @@ pub fn trial_auth(config: &Config) -> Option<AuthConfig> {
 /// # Errors
 /// [`StartError`], naming the key.
 pub fn check(config: &Config) -> Result<(), StartError> {
-    let mounts = mount::mounts(config)?;
-    let metrics = Metrics::new(&event_names(&mounts))?;
+    let metrics = Metrics::new()?;
+    let mounts = mount::mounts(config, &metrics.events)?;
     let auth = trial_auth(config);
     let auth = auth.as_ref().unwrap_or(&config.auth);
     Verifier::new(auth, &metrics.registry, Tasks::default().tracker().clone())?;
@@ -130,8 +147,8 @@ impl Gateway {
     /// # Errors
     /// [`StartError`], naming the key.
     pub async fn start(config: &Config) -> Result<Self, StartError> {
-        let mounts = mount::mounts(config)?;
-        let metrics = Metrics::new(&event_names(&mounts))?;
+        let metrics = Metrics::new()?;
+        let mounts = mount::mounts(config, &metrics.events)?;
         let tasks = Tasks::default();
         let trial = trial_auth(config);
         let auth = trial.as_ref().unwrap_or(&config.auth);
@@ -143,6 +160,7 @@ impl Gateway {
         let upstreams =
             Upstreams::new(&config.upstream, prefix, &state, &scripts, &metrics.registry)?;
         let (wire, service, orders) = wire(config, &pod, &metrics)?;
+        let limits: Limits = Arc::new(ArcSwap::from_pointee(config.limits.clone()));
         let core = Arc::new(Core {
             fanout: Fanout::new(wire.clone()),
             local_pace: MemoryState::new(pod),
@@ -150,7 +168,7 @@ impl Gateway {
             upstreams,
             verifier,
             metrics: metrics.events.clone(),
-            limits: config.limits.clone(),
+            limits: limits.clone(),
             mounts,
             tasks: tasks.clone(),
             turns: Arc::new(Semaphore::new(WAITING_FOR_TURN)),
@@ -164,7 +182,7 @@ impl Gateway {
         for mount in &core.mounts {
             wire.serve(&mount.namespace, &application);
         }
-        let engines = Engines::new(&config.limits, metrics.edge.clone());
+        let engines = Engines::new(&limits, metrics.edge.clone());
         let edge = Edge::new(edge_config(config), engines.clone(), service, metrics.edge.clone());
         let leaving = Arc::new(AtomicBool::new(false));
 
@@ -219,11 +237,25 @@ impl Gateway {
             internal: internal_addr,
             core,
             edge,
-            drain: config.drain.clone(),
+            running: config.clone(),
             leaving,
             demo: config.mount.is_empty(),
             trial: trial.is_some(),
         })
+    }
+
+    /// Takes over keys, limits, contracts and the log level of a configuration that was read anew.
+    ///
+    /// # Errors
+    /// [`StartError`], naming the key; then everything stays as it was.
+    pub fn reload(&self, wanted: &Config) -> Result<(), StartError> {
+        let restart = reload::reload(&self.core, &self.running, wanted)?;
+        if restart.is_empty() {
+            tracing::info!("reloaded");
+        } else {
+            tracing::warn!(keys = %restart.join(", "), "reloaded; these keys differ and need a restart");
+        }
+        Ok(())
     }
 
     /// What the rooms share.
@@ -255,11 +287,11 @@ impl Gateway {
     /// or answered, then everything stopped. Transports are cut and nobody is told to disconnect, so
     /// that clients come back to another pod.
     pub async fn leave(self) {
-        let deadline = Instant::now() + self.drain.grace;
+        let deadline = Instant::now() + self.running.drain.grace;
         self.leaving.store(true, Ordering::Release);
         self.edge.close();
         self.close_evenly(deadline).await;
-        let answers = deadline - LAST_ANSWERS.min(self.drain.grace / 2);
+        let answers = deadline - LAST_ANSWERS.min(self.running.drain.grace / 2);
         if tokio::time::timeout_at(answers, self.core.tasks.idle()).await.is_err() {
             tracing::warn!(in_flight = self.core.tasks.in_flight(), "giving up work in flight");
             self.core.abandon.cancel();
@@ -288,7 +320,7 @@ impl Gateway {
     async fn close_evenly(&self, deadline: Instant) {
         let sessions = self.sessions();
         let count = u32::try_from(sessions.len().max(1)).unwrap_or(u32::MAX);
-        let pause = self.drain.window / count;
+        let pause = self.running.drain.window / count;
         let mut due = Instant::now();
         for session in sessions {
             if !session.is_working() {
@@ -298,7 +330,7 @@ impl Gateway {
             tokio::time::sleep_until(due.min(deadline)).await;
         }
         // What was at work when its turn came.
-        let end = deadline - LAST_ANSWERS.min(self.drain.grace / 2);
+        let end = deadline - LAST_ANSWERS.min(self.running.drain.grace / 2);
         for session in self.sessions() {
             if tokio::time::timeout_at(end, session.until_idle()).await.is_err() {
                 return;
@@ -315,22 +347,12 @@ impl Gateway {
     }
 }
 
-fn event_names(mounts: &[Arc<Mounted>]) -> HashMap<String, Vec<String>> {
-    mounts
-        .iter()
-        .map(|mount| {
-            let contract = &mount.contract;
-            (contract.name.clone(), contract.event.keys().cloned().collect())
-        })
-        .collect()
-}
-
 fn scripts(
     config: &Config,
     mounts: &[Arc<Mounted>],
 ) -> Result<BTreeMap<String, Arc<crate::contract::Contract>>, MountError> {
     let all = mount::contracts(config)?;
-    let served = |name: &String| mounts.iter().any(|mount| mount.contract.name == *name);
+    let served = |name: &String| mounts.iter().any(|mount| mount.contract().name == *name);
     Ok(all.into_iter().filter(|(name, _)| served(name)).collect())
 }
 

@@ -2,13 +2,24 @@
 //!
 //! Labels come from closed sets: never a room, a user or an id.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    future::Future,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use adapter_redis::socketio::Snapshot;
+use opentelemetry::trace::SpanContext;
 use prometheus::process_collector::ProcessCollector;
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+};
 
-use crate::refusal::Code;
+use crate::{contract::Contract, exposition::Exemplars, refusal::Code};
+
+/// The histogram whose buckets have examples.
+const EVENT_DURATION: &str = "gateway_event_duration_seconds";
 
 /// Buckets of what is usually done in microseconds and must not take seconds.
 const QUICK: &[f64] =
@@ -83,10 +94,16 @@ impl EdgeMetrics {
 pub struct WireMetrics {
     sent: IntCounter,
     dropped: IntCounter,
+    delivery: Histogram,
     orders_dropped: IntCounter,
 }
 
 impl WireMetrics {
+    /// A frame was handed to the queues of its receivers on this pod.
+    pub fn delivered(&self, took: Duration) {
+        self.delivery.observe(took.as_secs_f64());
+    }
+
     /// Orders of other pods that found the line full.
     pub fn orders_dropped(&self) -> IntCounter {
         self.orders_dropped.clone()
@@ -157,28 +174,64 @@ impl ClusterMetrics {
 #[derive(Clone, Debug)]
 pub struct EventMetrics {
     sessions: IntGauge,
-    handled: Arc<HashMap<String, HashMap<String, IntCounter>>>,
+    handled: IntCounterVec,
     unknown: IntCounter,
     refusals: Arc<HashMap<Code, IntCounter>>,
     duration: Histogram,
+    exemplars: Exemplars,
+    redis: HistogramVec,
     disconnects: IntCounterVec,
     floods: IntCounter,
     client_errors: IntCounter,
     state_errors: IntCounter,
     connects: IntCounterVec,
+    reloads: IntCounterVec,
 }
 
 impl EventMetrics {
+    /// The configuration was read again, and taken over or refused.
+    pub fn reloaded(&self, good: bool) {
+        self.reloads.with_label_values(&[if good { "taken" } else { "refused" }]).inc();
+    }
+
     /// A session began or ended.
     pub fn sessions(&self, change: i64) {
         self.sessions.add(change);
     }
 
-    /// An event of a contract was handled.
-    pub fn handled(&self, contract: &str, event: &str, took: Duration) {
-        let counter = self.handled.get(contract).and_then(|events| events.get(event));
+    /// What counts the events of a contract, each by its own.
+    pub fn counters(&self, contract: &Contract) -> HashMap<String, IntCounter> {
+        let of = |event: &String| {
+            (event.clone(), self.handled.with_label_values(&[contract.name.as_str(), event]))
+        };
+        contract.event.keys().map(of).collect()
+    }
+
+    /// An event was handled; one that is no event of the contract has no counter of its own.
+    pub fn handled(
+        &self,
+        counter: Option<&IntCounter>,
+        took: Duration,
+        trace: Option<&SpanContext>,
+    ) {
         counter.unwrap_or(&self.unknown).inc();
         self.duration.observe(took.as_secs_f64());
+        if let Some(trace) = trace {
+            self.exemplars.show(took.as_secs_f64(), trace);
+        }
+    }
+
+    /// Waits for what is asked of the shared state, and says how long that took.
+    pub async fn asked<T>(&self, call: &'static str, answer: impl Future<Output = T>) -> T {
+        let begun = Instant::now();
+        let answer = answer.await;
+        self.redis.with_label_values(&[call]).observe(begun.elapsed().as_secs_f64());
+        answer
+    }
+
+    /// Examples for the series of events, by the name of their histogram.
+    pub fn examples(&self) -> [(&'static str, &Exemplars); 1] {
+        [(EVENT_DURATION, &self.exemplars)]
     }
 
     /// An event was refused.
@@ -215,11 +268,11 @@ impl EventMetrics {
 }
 
 impl Metrics {
-    /// Declares every series; `events` names the events of each contract.
+    /// Declares every series.
     ///
     /// # Errors
     /// Where a name is declared twice, which only a programming mistake does.
-    pub fn new(events: &HashMap<String, Vec<String>>) -> Result<Self, prometheus::Error> {
+    pub fn new() -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
         registry.register(Box::new(ProcessCollector::for_self()))?;
         let gauge = |name: &str, help: &str| -> Result<IntGauge, prometheus::Error> {
@@ -284,6 +337,10 @@ impl Metrics {
                     "gateway_deliveries_dropped_total",
                     "Deliveries that the full queue of a slow receiver did not take",
                 )?,
+                delivery: histogram(
+                    "gateway_delivery_duration_seconds",
+                    "Handing a frame to the queues of all its receivers on this pod",
+                )?,
                 orders_dropped: counter(
                     "gateway_orders_dropped_total",
                     "Orders of other pods that found too many waiting",
@@ -292,8 +349,18 @@ impl Metrics {
             events: EventMetrics {
                 sessions: gauge("gateway_sessions", "Connections in namespaces")?,
                 unknown: counter("gateway_events_unknown_total", "Events that no contract has")?,
+                exemplars: Exemplars::of(QUICK),
+                redis: {
+                    let options = HistogramOpts::new(
+                        "gateway_state_duration_seconds",
+                        "Asking the shared state, a round trip to Redis where there is one, by call",
+                    );
+                    let redis = HistogramVec::new(options.buckets(QUICK.to_vec()), &["call"])?;
+                    registry.register(Box::new(redis.clone()))?;
+                    redis
+                },
                 duration: histogram(
-                    "gateway_event_duration_seconds",
+                    EVENT_DURATION,
                     "Handling an event, from its arrival to its ack",
                 )?,
                 floods: counter("gateway_floods_total", "Connections cut off since they flooded")?,
@@ -310,20 +377,12 @@ impl Metrics {
                     "Connections that asked for a namespace, by outcome",
                     &["outcome"],
                 )?,
-                handled: Arc::new(
-                    events
-                        .iter()
-                        .map(|(contract, events)| {
-                            let of = |event: &String| {
-                                (
-                                    event.clone(),
-                                    handled.with_label_values(&[contract.as_str(), event]),
-                                )
-                            };
-                            (contract.clone(), events.iter().map(of).collect())
-                        })
-                        .collect(),
-                ),
+                handled,
+                reloads: counters(
+                    "gateway_reloads_total",
+                    "Times that the configuration was read again, by what came of it",
+                    &["outcome"],
+                )?,
                 refusals: Arc::new(
                     Code::ALL
                         .into_iter()

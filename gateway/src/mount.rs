@@ -1,12 +1,18 @@
 //! A contract in a namespace: what the mounting adds to the file.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
+use arc_swap::ArcSwap;
+use prometheus::IntCounter;
 use serde_json::{Map, Value};
 
 use crate::{
     config::Config,
     contract::{AuthMode, BUILT_IN, Contract, ContractError, load_dir},
+    metrics::EventMetrics,
     session::Registry,
 };
 
@@ -15,18 +21,43 @@ use crate::{
 pub struct Mounted {
     /// The namespace.
     pub namespace: String,
-    /// What is served there.
-    pub contract: Arc<Contract>,
-    /// Whether a token is needed.
-    pub auth: AuthMode,
     /// Where upstream events go that name no upstream of their own.
     pub upstream: String,
-    /// The contract's options as the operator set them.
-    pub options: Value,
     /// The namespace for trying things out that comes with this one, rather than the contract's own.
     pub debug: bool,
     /// Its sessions on this pod.
     pub sessions: Registry,
+    served: ArcSwap<Served>,
+}
+
+/// What is served in a namespace. A reload replaces it as a whole; who began with one ends with it.
+#[derive(Debug)]
+pub struct Served {
+    /// The contract.
+    pub contract: Arc<Contract>,
+    /// Its options as the operator set them.
+    pub options: Value,
+    /// Whether a token is needed.
+    pub auth: AuthMode,
+    /// What counts its events.
+    pub handled: HashMap<String, IntCounter>,
+}
+
+impl Mounted {
+    /// What is served now.
+    pub fn served(&self) -> Arc<Served> {
+        self.served.load_full()
+    }
+
+    /// The contract that is served now.
+    pub fn contract(&self) -> Arc<Contract> {
+        self.served.load().contract.clone()
+    }
+
+    /// Takes over what another mounting of the same namespace would serve.
+    pub fn serve_as(&self, other: &Self) {
+        self.served.store(other.served());
+    }
 }
 
 /// Why a mounting is not possible.
@@ -45,7 +76,7 @@ pub enum MountError {
         known: String,
     },
     /// Two contracts for one namespace.
-    #[error("namespace {0} is mounted twice")]
+    #[error("namespace {0} is mounted twice: say another, as in --contract NAME@/namespace")]
     Twice(String),
     /// An option that the contract does not have, or of another type.
     #[error("contract.{contract}.{option}: {message}")]
@@ -87,7 +118,7 @@ pub fn contracts(config: &Config) -> Result<BTreeMap<String, Arc<Contract>>, Mou
 ///
 /// # Errors
 /// [`MountError`], naming the key.
-pub fn mounts(config: &Config) -> Result<Vec<Arc<Mounted>>, MountError> {
+pub fn mounts(config: &Config, metrics: &EventMetrics) -> Result<Vec<Arc<Mounted>>, MountError> {
     let contracts = contracts(config)?;
     let known = || contracts.keys().cloned().collect::<Vec<_>>().join(", ");
     for (name, options) in &config.contract {
@@ -132,12 +163,15 @@ pub fn mounts(config: &Config) -> Result<Vec<Arc<Mounted>>, MountError> {
             }
             mounted.push(Arc::new(Mounted {
                 namespace,
-                contract: contract.clone(),
-                auth,
                 upstream: mount.upstream.clone().unwrap_or_else(|| "app".to_owned()),
-                options: Value::Object(options(contract, config)),
                 debug,
                 sessions: Registry::default(),
+                served: ArcSwap::from_pointee(Served {
+                    contract: contract.clone(),
+                    options: Value::Object(options(contract, config)),
+                    auth,
+                    handled: metrics.counters(contract),
+                }),
             }));
         }
     }

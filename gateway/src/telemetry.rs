@@ -1,5 +1,7 @@
 //! Logs to stderr, in text or JSON; traces over OTLP where an endpoint is set.
 
+use std::sync::OnceLock;
+
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_otlp::WithExportConfig;
 use opentelemetry_sdk::{
@@ -7,10 +9,13 @@ use opentelemetry_sdk::{
     trace::{Sampler, SdkTracerProvider},
 };
 use tracing_subscriber::{
-    EnvFilter, Layer, Registry, layer::SubscriberExt, util::SubscriberInitExt,
+    EnvFilter, Layer, Registry, layer::SubscriberExt, reload, util::SubscriberInitExt,
 };
 
-use crate::config::{LogConfig, LogFormat, TraceConfig};
+use crate::{
+    config::{LogConfig, LogFormat, TraceConfig},
+    trace,
+};
 
 /// Why there are no logs.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +29,48 @@ pub enum TelemetryError {
     Trace(String),
 }
 
+/// Whether traces are exported.
+static TRACED: OnceLock<bool> = OnceLock::new();
+
+/// The spans that are exported: not those that last as long as a connection.
+const SPANS: &str = "off,gateway::trace=trace,gateway::upstream=info";
+
+/// By which the level of the running process is changed: logs are the process's, like stderr.
+static LEVEL: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
+
+fn filter(level: &str) -> Result<EnvFilter, TelemetryError> {
+    let bad = |error: &dyn std::fmt::Display| TelemetryError::Level(format!("`{level}`: {error}"));
+    let filter = EnvFilter::try_new(level).map_err(|error| bad(&error))?;
+    if TRACED.get() == Some(&true) {
+        let spans = format!("{}=trace", trace::TARGET).parse();
+        return Ok(filter.add_directive(spans.map_err(|error| bad(&error))?));
+    }
+    Ok(filter)
+}
+
+/// Whether this is a level.
+///
+/// # Errors
+/// [`TelemetryError::Level`].
+pub fn check_level(level: &str) -> Result<(), TelemetryError> {
+    filter(level).map(drop)
+}
+
+/// Logs at this level from now on.
+///
+/// # Errors
+/// [`TelemetryError::Level`], and the level stays as it was.
+pub fn set_level(level: &str) -> Result<(), TelemetryError> {
+    let filter = filter(level)?;
+    match LEVEL.get() {
+        Some(handle) => {
+            handle.reload(filter).map_err(|error| TelemetryError::Level(error.to_string()))
+        }
+        // Nothing is logged, so nothing changes.
+        None => Ok(()),
+    }
+}
+
 /// Keeps traces going until it is dropped.
 #[derive(Debug)]
 pub struct Telemetry(Option<SdkTracerProvider>);
@@ -34,11 +81,14 @@ impl Telemetry {
     /// # Errors
     /// [`TelemetryError`], naming the key.
     pub fn start(log: &LogConfig, trace: &TraceConfig) -> Result<Self, TelemetryError> {
-        let filter = EnvFilter::try_new(&log.level)
-            .map_err(|error| TelemetryError::Level(format!("`{}`: {error}", log.level)))?;
+        // Lines show the trace that they are of, where there are any.
+        let _ = TRACED.set(trace.endpoint.is_some());
+        let filter = filter(&log.level)?;
         let lines = tracing_subscriber::fmt::layer()
             .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
             .with_writer(std::io::stderr);
+        let (filter, handle) = reload::Layer::new(filter);
+        let _ = LEVEL.set(handle);
         let lines: Box<dyn Layer<Registry> + Send + Sync> = match log.format {
             LogFormat::Text => lines.with_filter(filter).boxed(),
             LogFormat::Json => lines.json().with_filter(filter).boxed(),
@@ -47,9 +97,7 @@ impl Telemetry {
             trace.endpoint.as_deref().map(|url| provider(url, trace.sample)).transpose()?;
         let traces = provider.as_ref().map(|provider| {
             let tracer = provider.tracer("gateway");
-            tracing_opentelemetry::layer()
-                .with_tracer(tracer)
-                .with_filter(EnvFilter::new("gateway=info"))
+            tracing_opentelemetry::layer().with_tracer(tracer).with_filter(EnvFilter::new(SPANS))
         });
         let started = tracing_subscriber::registry().with(lines).with(traces).try_init();
         started.map_err(|error| TelemetryError::Level(error.to_string()))?;

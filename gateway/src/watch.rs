@@ -67,7 +67,7 @@ pub async fn changes(core: Arc<Core>) {
     let watched: Vec<Arc<Mounted>> = core
         .mounts
         .iter()
-        .filter(|mount| mount.contract.watch.is_some() && !mount.debug)
+        .filter(|mount| mount.contract().watch.is_some() && !mount.debug)
         .cloned()
         .collect();
     if watched.is_empty() {
@@ -79,7 +79,8 @@ pub async fn changes(core: Arc<Core>) {
     loop {
         every.tick().await;
         for mount in &watched {
-            let Some(watch) = &mount.contract.watch else { continue };
+            let contract = mount.contract();
+            let Some(watch) = &contract.watch else { continue };
             let data = watch.data.fill(&Names(action::health(&core, mount).await));
             let before = last.insert(mount.namespace.clone(), data.clone());
             if before.is_some_and(|before| before != data) {

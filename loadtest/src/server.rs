@@ -1,119 +1,310 @@
 //! Servers under test: started on a core of their own, ended with their guard.
 //!
-//! In comes a program; out goes where it listens, once it says so itself: both kinds print
-//! `ready public=ADDR …` as their first line. Nothing of it is left running.
+//! In comes what to start and how many of it; out goes where they listen, once they say so themselves: each prints
+//! `ready public=ADDR …` as its first line. Several share one Redis, which is started beside them. Rivals that need
+//! packages get them in a folder of their own, once. Nothing of it is left running.
 
 use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    net::{SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
-    process::Stdio,
-    time::Duration,
+    process::{Child, Command, Stdio},
+    str::FromStr,
+    sync::mpsc::sync_channel,
+    thread,
+    time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, anyhow, bail};
-use tokio::{
-    io::{AsyncBufReadExt, BufReader, Lines},
-    process::{Child, ChildStdout, Command},
-    time::timeout,
-};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
+
+use crate::{plan::Address, resources::Watched};
 
 /// Longest that a server may take to listen.
-const READY: Duration = Duration::from_secs(20);
+const READY: Duration = Duration::from_secs(30);
+
+/// What the gateway's tokens are signed with, and the key of its server API, where this tool starts it.
+pub(crate) const SECRET: &str = "a secret of the load generator's, for servers it starts";
+pub(crate) const KEY: &str = "loadtest-key";
 
 /// Paces and counts would end a run that asks for all there is.
-const LIMITS_OFF: [(&str, &str); 5] = [
+const LIMITS_OFF: [(&str, &str); 6] = [
     ("GATEWAY__LIMITS__CONNECTION__EVENTS_PER_SECOND", "0"),
     ("GATEWAY__LIMITS__USER__EVENTS_PER_SECOND", "0"),
     ("GATEWAY__LIMITS__IP__CONNECTS_PER_SECOND", "0"),
     ("GATEWAY__LIMITS__CONNECTIONS_PER_IP", "0"),
     ("GATEWAY__LIMITS__CONNECTIONS_PER_POD", "0"),
+    ("GATEWAY__LIMITS__CONNECTIONS_PER_USER", "0"),
+];
+
+/// The rivals' sources, which travel with the tool.
+const NODE_FILES: [(&str, &str); 3] = [
+    ("server.mjs", include_str!("../rivals/node/server.mjs")),
+    ("package.json", include_str!("../rivals/node/package.json")),
+    ("package-lock.json", include_str!("../rivals/node/package-lock.json")),
+];
+const PYTHON_FILES: [(&str, &str); 2] = [
+    ("server.py", include_str!("../rivals/python/server.py")),
+    ("requirements.txt", include_str!("../rivals/python/requirements.txt")),
 ];
 
 /// A kind of server.
-#[derive(Clone, Debug)]
-pub(crate) enum Program {
-    /// The gateway, with one contract at `/`.
-    Gateway(PathBuf),
-    /// The plain server of the library below the gateway.
-    Plain(PathBuf),
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// The gateway, with one contract at `/`: the binary of this path, or the one beside this tool.
+    Gateway(Option<PathBuf>),
+    /// Node's socket.io.
+    Node,
+    /// python-socketio under uvicorn.
+    Python,
+    /// The library below the gateway, used as its documentation shows.
+    Socketioxide,
+    /// Any program that prints `ready public=ADDR`.
+    Program(PathBuf),
 }
 
-impl Program {
-    /// What it is called in the report.
-    pub(crate) const fn name(&self) -> &'static str {
+impl FromStr for Kind {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        Ok(match text {
+            "gateway" => Self::Gateway(None),
+            "node" => Self::Node,
+            "python" => Self::Python,
+            "socketioxide" => Self::Socketioxide,
+            other => match other.split_once('=') {
+                Some(("gateway", path)) => Self::Gateway(Some(path.into())),
+                Some(("program", path)) => Self::Program(path.into()),
+                Some(_) | None => bail!(
+                    "{other}: one of gateway, gateway=BINARY, node, python, socketioxide, program=PATH"
+                ),
+            },
+        })
+    }
+}
+
+impl Kind {
+    /// What it is called in reports.
+    pub(crate) fn name(&self) -> String {
         match self {
-            Self::Gateway(_) => "gateway",
-            Self::Plain(_) => "plain socketioxide",
+            Self::Gateway(None) => "gateway".into(),
+            Self::Gateway(Some(path)) | Self::Program(path) => path
+                .file_name()
+                .map_or_else(|| "program".into(), |name| name.to_string_lossy().into()),
+            Self::Node => "node".into(),
+            Self::Python => "python".into(),
+            Self::Socketioxide => "socketioxide".into(),
         }
     }
+}
 
-    const fn path(&self) -> &PathBuf {
-        match self {
-            Self::Gateway(path) | Self::Plain(path) => path,
+/// How servers are started.
+#[derive(Clone, Debug)]
+pub(crate) struct Setup {
+    /// The core of the servers, if they are bound to one.
+    pub core: Option<usize>,
+    /// The core of Redis.
+    pub redis_core: Option<usize>,
+    /// How many pods share one Redis; 1 for one without.
+    pub pods: usize,
+    /// Where rivals' packages are kept.
+    pub folder: PathBuf,
+}
+
+/// A process that ends with its guard.
+#[derive(Debug)]
+struct Guarded(Child);
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+/// Servers that listen.
+#[derive(Debug)]
+pub(crate) struct Servers {
+    /// What they are called.
+    pub name: String,
+    /// Where they listen.
+    pub targets: Vec<Address>,
+    /// Where their internal listeners are.
+    pub internal: Vec<Address>,
+    /// Their processes, and their Redis.
+    pub watched: Watched,
+    // Pods end before their Redis does.
+    _pods: Vec<Guarded>,
+    _redis: Option<Guarded>,
+}
+
+impl Servers {
+    /// Starts servers and waits until all listen.
+    pub(crate) fn start(kind: &Kind, contract: &str, setup: &Setup) -> Result<Self> {
+        let redis = if setup.pods > 1 { Some(start_redis(setup.redis_core)?) } else { None };
+        let url = redis.as_ref().map(|(_, addr)| format!("redis://{addr}"));
+        let mut servers = Self {
+            name: kind.name(),
+            targets: Vec::new(),
+            internal: Vec::new(),
+            watched: Watched { pids: Vec::new(), redis: redis.as_ref().map(|(_, addr)| *addr) },
+            _pods: Vec::new(),
+            _redis: redis.map(|(guard, _)| guard),
+        };
+        for _ in 0..setup.pods {
+            servers.add(kind, contract, setup, url.as_deref())?;
         }
+        Ok(servers)
     }
 
-    fn command(&self, core: usize) -> Command {
-        let mut command = pinned(core, self.path());
-        if let Self::Gateway(_) = self {
+    fn add(
+        &mut self,
+        kind: &Kind,
+        contract: &str,
+        setup: &Setup,
+        redis: Option<&str>,
+    ) -> Result<()> {
+        let mut command = command(kind, contract, setup)?;
+        if let Some(url) = redis {
+            command.env("REDIS_URL", url);
+        } else {
+            command.env_remove("REDIS_URL");
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        let name = kind.name();
+        let mut child =
+            Guarded(command.spawn().with_context(|| format!("starting {name}: {command:?}"))?);
+        let out = child.0.stdout.take().ok_or_else(|| anyhow!("{name} has no output"))?;
+        let (said, heard) = sync_channel(1);
+        // The pipe is read to its end: a server that prints into a full one stands still.
+        thread::spawn(move || {
+            for line in BufReader::new(out).lines().map_while(Result::ok) {
+                if line.starts_with("ready ") {
+                    said.try_send(line).ok();
+                }
+            }
+        });
+        let line = heard
+            .recv_timeout(READY)
+            .with_context(|| format!("{name} ended, or does not listen after {READY:?}"))?;
+        let found = |key: &str| line.split(' ').find_map(|word| word.strip_prefix(key));
+        let public = found("public=").ok_or_else(|| anyhow!("{name} says: {line}"))?;
+        self.targets.push(Address::find(&format!("http://{public}"))?);
+        if let Some(internal) = found("internal=") {
+            self.internal.push(Address::find(&format!("http://{internal}"))?);
+        }
+        self.watched.pids.push(child.0.id());
+        self._pods.push(child);
+        Ok(())
+    }
+}
+
+/// How a server is started.
+fn command(kind: &Kind, contract: &str, setup: &Setup) -> Result<Command> {
+    let beside = |name: &str| -> Result<PathBuf> {
+        let path = std::env::current_exe()?.with_file_name(name);
+        ensure!(path.exists(), "{} is not there: build it, or name one", path.display());
+        Ok(path)
+    };
+    Ok(match kind {
+        Kind::Gateway(path) => {
+            let path = path.clone().map_or_else(|| beside("gateway"), Ok)?;
+            let mut command = pinned(setup.core, &path);
             command
-                .args(["serve", "--contract", "toolbox"])
+                .args(["serve", "--contract", contract])
                 .args(["--listen", "127.0.0.1:0", "--internal-listen", "127.0.0.1:0"])
                 .envs(LIMITS_OFF)
+                .env("GATEWAY_JWT_SECRET", SECRET)
+                .env("GATEWAY_API_KEY", KEY)
                 .env("GATEWAY__LOG__LEVEL", "error");
+            command
         }
-        command
+        Kind::Socketioxide => pinned(setup.core, &beside("rival-socketioxide")?),
+        Kind::Program(path) => pinned(setup.core, path),
+        Kind::Node => {
+            let folder = unpack(&setup.folder, "node", &NODE_FILES, |folder| {
+                let mut npm = Command::new("npm");
+                npm.args(["ci", "--no-audit", "--no-fund", "--silent"]).current_dir(folder);
+                vec![npm]
+            })?;
+            let mut command = pinned(setup.core, Path::new("node"));
+            command.arg(folder.join("server.mjs"));
+            command
+        }
+        Kind::Python => {
+            let folder = unpack(&setup.folder, "python", &PYTHON_FILES, |folder| {
+                let mut venv = Command::new("python3");
+                venv.args(["-m", "venv"]).arg(folder.join("venv"));
+                let mut pip = Command::new(folder.join("venv/bin/python"));
+                pip.args([
+                    "-m",
+                    "pip",
+                    "install",
+                    "--quiet",
+                    "--disable-pip-version-check",
+                    "--requirement",
+                ]);
+                pip.arg(folder.join("requirements.txt"));
+                vec![venv, pip]
+            })?;
+            let mut command = pinned(setup.core, &folder.join("venv/bin/python"));
+            command.arg(folder.join("server.py"));
+            command
+        }
+    })
+}
+
+/// Writes a rival's sources and installs what they need, where that was not done before.
+fn unpack(
+    into: &Path,
+    name: &str,
+    files: &[(&str, &str)],
+    install: impl Fn(&Path) -> Vec<Command>,
+) -> Result<PathBuf> {
+    let folder = into.join(name);
+    fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+    let stamp = folder.join("installed");
+    let wanted: String = files.iter().map(|(_, text)| *text).collect();
+    for (name, text) in files {
+        fs::write(folder.join(name), text)?;
     }
+    if fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
+        return Ok(folder);
+    }
+    eprintln!("installing what the rival {name} needs, in {}", folder.display());
+    for mut command in install(&folder) {
+        let status =
+            command.stdout(Stdio::null()).status().with_context(|| format!("{command:?}"))?;
+        ensure!(status.success(), "{command:?}: {status}");
+    }
+    fs::write(&stamp, wanted)?;
+    Ok(folder)
 }
 
 /// A command that runs on one core.
-pub(crate) fn pinned(core: usize, program: &Path) -> Command {
+fn pinned(core: Option<usize>, program: &Path) -> Command {
+    let Some(core) = core else { return Command::new(program) };
     let mut command = Command::new("taskset");
-    command.args(["-c", &core.to_string()]).arg(program).kill_on_drop(true);
+    command.args(["-c", &core.to_string()]).arg(program);
     command
 }
 
-/// A server that listens; ended when dropped.
-#[derive(Debug)]
-pub(crate) struct Server {
-    child: Child,
-    /// Its process.
-    pub pid: u32,
-    /// Where it listens, as `http://…`.
-    pub url: String,
-    // Held open: a server that prints into a closed pipe ends.
-    _lines: Lines<BufReader<ChildStdout>>,
-}
-
-impl Server {
-    /// Starts a program on a core and waits until it listens.
-    pub(crate) async fn start(program: &Program, core: usize) -> Result<Self> {
-        let name = program.name();
-        let mut command = program.command(core);
-        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
-        let mut child =
-            child.with_context(|| format!("starting {} with taskset", program.path().display()))?;
-        let pid = child.id().ok_or_else(|| anyhow!("{name} ended at once"))?;
-        let out = child.stdout.take().ok_or_else(|| anyhow!("{name} has no output"))?;
-        let mut lines = BufReader::new(out).lines();
-        let url = timeout(READY, ready(&mut lines))
-            .await
-            .map_err(|_| anyhow!("{name} does not listen after {READY:?}"))?
-            .with_context(|| format!("{name} ({})", program.path().display()))?;
-        Ok(Self { child, pid, url, _lines: lines })
+/// Starts a Redis that keeps nothing.
+fn start_redis(core: Option<usize>) -> Result<(Guarded, SocketAddr)> {
+    // Redis cannot be asked to pick a port; one that was free a moment ago most likely still is, and if not it says so.
+    let addr = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?;
+    let mut command = pinned(core, Path::new("redis-server"));
+    command
+        .args(["--bind", "127.0.0.1", "--port", &addr.port().to_string()])
+        .args(["--save", "", "--appendonly", "no", "--daemonize", "no", "--dir", "/tmp"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null());
+    let mut child = Guarded(command.spawn().context("starting redis-server")?);
+    let deadline = Instant::now() + READY;
+    while TcpStream::connect(addr).is_err() {
+        ensure!(child.0.try_wait()?.is_none(), "redis-server ended at once");
+        ensure!(Instant::now() < deadline, "redis-server does not listen");
+        thread::sleep(Duration::from_millis(10));
     }
-
-    /// Ends it and waits until it is gone, so that the next has the core for itself.
-    pub(crate) async fn stop(mut self) -> Result<()> {
-        Ok(self.child.kill().await?)
-    }
-}
-
-async fn ready(lines: &mut Lines<BufReader<ChildStdout>>) -> Result<String> {
-    while let Some(line) = lines.next_line().await? {
-        let public = line.split(' ').find_map(|word| word.strip_prefix("public="));
-        if let Some(addr) = public.filter(|_| line.starts_with("ready ")) {
-            return Ok(format!("http://{addr}"));
-        }
-    }
-    bail!("ended before it listened")
+    Ok((child, addr))
 }

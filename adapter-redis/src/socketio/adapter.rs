@@ -18,6 +18,7 @@ use bytes::Bytes;
 use futures_util::stream::FusedStream;
 use parking_lot::Mutex;
 use rand::distr::{Alphanumeric, SampleString};
+use smallvec::SmallVec;
 use socketioxide_core::{
     Sid, Value,
     adapter::{
@@ -33,7 +34,7 @@ use tracing::{debug, error};
 use super::{
     ask::Asks,
     bus::{Bus, Shared},
-    channels::Channels,
+    channels::{Channels, Sharded},
     members::{Members, Profile},
     msgpack::Malformed,
     subscribe::{Inbound, Role, Standing},
@@ -95,7 +96,7 @@ impl<E: SocketEmitter> RedisAdapter<E> {
         let delivered = self.local.broadcast(packet, options);
         if let Some((data, aim)) = remote {
             let message = wire::broadcast(&self.uid, self.namespace(), &data, &aim);
-            self.publish(self.channels.of(&aim.rooms), message);
+            self.publish_to(&aim, message);
         }
         delivered
     }
@@ -112,12 +113,29 @@ impl<E: SocketEmitter> RedisAdapter<E> {
         (!here).then_some(aim)
     }
 
+    fn publish_to(&self, aim: &Aim, message: Result<Bytes, Malformed>) {
+        if !self.shared.publishes_sharded() {
+            return self.publish(self.channels.of(&aim.rooms), message);
+        }
+        let channel = self.channels.sharded_of(&aim.rooms);
+        if let (Some(feed), Some(message)) = (self.shared.feed(&channel), self.written(message)) {
+            feed.outbox.push(channel.name, message);
+        }
+    }
+
     pub(crate) fn publish(&self, channel: String, message: Result<Bytes, Malformed>) {
+        if let Some(message) = self.written(message) {
+            self.shared.outbox.push(channel, message);
+        }
+    }
+
+    fn written(&self, message: Result<Bytes, Malformed>) -> Option<Bytes> {
         match message {
-            Ok(message) => self.shared.outbox.push(channel, message),
+            Ok(message) => Some(message),
             Err(cause) => {
                 self.shared.counters.unwritable.one();
                 debug!(%cause, "a packet cannot be written for other pods");
+                None
             }
         }
     }
@@ -125,8 +143,8 @@ impl<E: SocketEmitter> RedisAdapter<E> {
     /// Puts a connection into a room. It is in it at once; the answer comes when the other pods reach the
     /// room too, or after the configured time.
     pub fn join(&self, sid: Sid, room: &str) -> impl Future<Output = Reach> + Send + use<E> {
-        let standing = self.begin_join(sid, room);
-        self.wait(vec![standing])
+        let standings = self.begin_join(sid, room);
+        self.wait(standings.into_iter().collect())
     }
 
     /// Puts a connection into the room of its own id, by which it is reached from anywhere, and tells the
@@ -169,22 +187,30 @@ impl<E: SocketEmitter> RedisAdapter<E> {
     }
 
     /// Puts a connection into a room and says what there is to wait for.
-    pub(crate) fn begin_join(&self, sid: Sid, room: &str) -> Standing {
+    pub(crate) fn begin_join(&self, sid: Sid, room: &str) -> SmallVec<[Standing; 2]> {
         // Rooms and wishes change together, so that no leave comes between.
         let mut members = self.members.lock();
         self.local.add_all(sid, room.to_owned());
         let channel = self.channels.room(room);
+        let sharded = self.channels.sharded_room(room);
+        let mut standings = SmallVec::new();
         if !members.join(sid, room) {
-            return self.shared.table.watch(&channel);
+            let feed = self.shared.feed(&sharded);
+            standings.push(self.shared.table.watch(&channel));
+            standings.extend(feed.map(|feed| feed.table.watch(&sharded.name)));
+            return standings;
         }
         if self.has_unterminated(sid, room) {
             drop(self.wish(&self.channels.unterminated_room(room), Role::Broadcast));
         }
-        self.wish(&channel, Role::Broadcast)
+        standings.push(self.wish(&channel, Role::Broadcast));
+        standings.extend(self.wish_sharded(&sharded));
+        standings
     }
 
     fn forgo(&self, sid: Sid, room: &str) {
         self.shared.table.forgo(&self.channels.room(room));
+        self.forgo_sharded(&self.channels.sharded_room(room));
         if self.has_unterminated(sid, room) {
             self.shared.table.forgo(&self.channels.unterminated_room(room));
         }
@@ -200,6 +226,17 @@ impl<E: SocketEmitter> RedisAdapter<E> {
             Some(me) => self.shared.table.wish(channel, role, me.clone()),
             // The namespace is not there yet, so nobody can be in it.
             None => Standing::Away,
+        }
+    }
+
+    fn wish_sharded(&self, channel: &Sharded) -> Option<Standing> {
+        let (feed, me) = (self.shared.feed(channel)?, self.me.get()?);
+        Some(feed.table.wish(&channel.name, Role::Broadcast, me.clone()))
+    }
+
+    fn forgo_sharded(&self, channel: &Sharded) {
+        if let Some(feed) = self.shared.feed(channel) {
+            feed.table.forgo(&channel.name);
         }
     }
 
@@ -267,6 +304,7 @@ impl<E: SocketEmitter> RedisAdapter<E> {
         for (channel, _) in channels {
             self.shared.table.forgo(&channel);
         }
+        self.forgo_sharded(&self.channels.sharded_broadcast());
         for (sid, rooms) in self.members.lock().clear() {
             for room in rooms {
                 self.forgo(sid, &room);
@@ -347,6 +385,7 @@ impl<E: SocketEmitter> CoreAdapter<E> for RedisAdapter<E> {
         for (channel, role) in self.channels_of_all() {
             drop(self.wish(&channel, role));
         }
+        drop(self.wish_sharded(&self.channels.sharded_broadcast()));
         on_success();
     }
 

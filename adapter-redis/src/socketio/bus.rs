@@ -14,20 +14,24 @@ use std::{
 use bytes::Bytes;
 use parking_lot::RwLock;
 use socketioxide_core::adapter::SocketEmitter;
-use tokio::{runtime::Handle, sync::Semaphore, task::JoinHandle};
+use tokio::{runtime::Handle, sync::Semaphore, time::Instant};
 
 use super::{
     adapter::RedisAdapter,
-    config::AdapterConfig,
+    census::Census,
+    channels::Sharded,
+    config::{AdapterConfig, PubSub},
     counters::Counters,
+    feed::{Feed, Feeding},
     hooks::Hooks,
-    publish::Outbox,
+    publish::{Budget, Outbox},
     python,
-    subscribe::{Dialer, Inbound, Role, Subscriber, Table},
+    subscribe::{Inbound, Role, Table},
 };
 use crate::{
     config::RedisConfig,
-    connection::{self, ConnectError},
+    connection::ConnectError,
+    nodes::{Nodes, Task},
 };
 
 /// The state of [`RedisAdapter`]: one for an application. Clones are the same bus.
@@ -44,23 +48,19 @@ pub(crate) struct Shared<E: SocketEmitter> {
     pub(crate) prefix: String,
     pub(crate) config: AdapterConfig,
     pub(crate) hooks: Arc<dyn Hooks>,
+    /// Of the channels of Node.
     pub(crate) outbox: Arc<Outbox>,
     pub(crate) table: Arc<Table>,
+    classic: Feed,
+    /// Of the sharded channels, by lane, where they are used.
+    sharded: Vec<Feed>,
+    census: Census,
     pub(crate) counters: Arc<Counters>,
     pub(crate) runtime: Handle,
     /// How many requests of others may have acknowledgements under way.
     pub(crate) acknowledging: Arc<Semaphore>,
     adapters: RwLock<HashMap<String, Weak<RedisAdapter<E>>>>,
-    tasks: OnceLock<[Task; 3]>,
-}
-
-/// A task that ends with its owner.
-struct Task(JoinHandle<()>);
-
-impl Drop for Task {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
+    sweeping: OnceLock<Task>,
 }
 
 impl<E: SocketEmitter> Bus<E> {
@@ -75,42 +75,43 @@ impl<E: SocketEmitter> Bus<E> {
         hooks: impl Hooks,
     ) -> Result<Self, ConnectError> {
         let runtime = Handle::try_current().map_err(|_| ConnectError::Runtime)?;
-        let client = connection::client(redis)?;
-        let dialer = Dialer::new(&client, redis.connect_timeout, redis.response_timeout)
-            .map_err(|error| connection::unusable(redis, &error))?;
+        if config.pubsub != PubSub::Classic && redis.channel_prefix.contains('{') {
+            // It would be the hash tag of every sharded channel.
+            return Err(ConnectError::ChannelPrefix(redis.channel_prefix.clone()));
+        }
+        let nodes = Nodes::open(redis)?;
         let counters = Arc::new(Counters::default());
-        let longest = config.incoming_bytes.get();
-        let table = Arc::new(Table::new(counters.clone(), config.join_timeout, longest));
         let hooks: Arc<dyn Hooks> = Arc::new(hooks);
-        let subscriber = Subscriber {
-            table: table.clone(),
-            dialer: dialer.clone(),
-            hooks: hooks.clone(),
-            ping_interval: config.ping_interval.max(Duration::from_millis(10)),
-            hang_timeout: config.hang_timeout,
+        let feeding = Feeding {
+            redis,
+            config: &config,
+            nodes: &nodes,
+            hooks: &hooks,
+            counters: &counters,
+            budget: &Arc::new(Budget::new(&config)),
+            runtime: &runtime,
         };
-        let outbox = Arc::new(Outbox::new(&config, dialer, counters.clone()));
+        let (classic, sharded) = (Feed::classic(&feeding), Feed::sharded(&feeding));
         let bus = Self(Arc::new(Shared {
             pod: pod.into(),
             prefix: redis.channel_prefix.clone(),
             acknowledging: Arc::new(Semaphore::new(config.requests.get())),
+            outbox: classic.outbox.clone(),
+            table: classic.table.clone(),
+            census: Census::new(nodes, redis.response_timeout),
+            classic,
+            sharded,
             config,
             hooks,
-            outbox: outbox.clone(),
-            table,
             counters,
             runtime: runtime.clone(),
             adapters: RwLock::default(),
-            tasks: OnceLock::new(),
+            sweeping: OnceLock::new(),
         }));
         bus.listen_to_python();
-        let tasks = [
-            Task(runtime.spawn(outbox.run())),
-            Task(runtime.spawn(subscriber.run())),
-            Task(runtime.spawn(sweep(Arc::downgrade(&bus.0), bus.0.config.sweep_interval))),
-        ];
-        // The bus was made above: nobody else can have set them.
-        let _ = bus.0.tasks.set(tasks);
+        let sweeping = sweep(Arc::downgrade(&bus.0), bus.0.config.sweep_interval);
+        // The bus was made above: nobody else can have set it.
+        let _ = bus.0.sweeping.set(Task(runtime.spawn(sweeping)));
         Ok(bus)
     }
 
@@ -124,17 +125,28 @@ impl<E: SocketEmitter> Bus<E> {
 
     /// Whether messages of other pods arrive and ours can be published.
     pub fn is_up(&self) -> bool {
-        self.0.table.is_up() && self.0.outbox.is_up()
+        self.0.feeds().all(Feed::is_up)
     }
 
     /// Waits until everything wished for is subscribed to, but no longer than this. Says whether it is.
     pub async fn ready(&self, patience: Duration) -> bool {
-        tokio::time::timeout(patience, self.0.table.up()).await.is_ok()
+        let up = async {
+            for feed in self.0.feeds() {
+                feed.table.up().await;
+            }
+        };
+        tokio::time::timeout(patience, up).await.is_ok()
     }
 
     /// Waits until what waits to be published is gone, but no longer than this. Says whether it is.
     pub async fn flush(&self, patience: Duration) -> bool {
-        self.0.outbox.flush(patience).await
+        let deadline = Instant::now() + patience;
+        for feed in self.0.feeds() {
+            if !feed.outbox.flush(deadline).await {
+                return false;
+            }
+        }
+        true
     }
 
     /// What was counted so far.
@@ -185,10 +197,21 @@ impl<E: SocketEmitter> Shared<E> {
 
     /// How many servers listen to the requests of a namespace, if Redis says so in time.
     pub(crate) async fn servers(&self, channel: &str) -> redis::RedisResult<usize> {
-        let mut question = redis::cmd("PUBSUB");
-        question.arg("NUMSUB").arg(channel);
-        let (_, servers): (String, usize) = self.outbox.ask(&question).await?;
-        Ok(servers)
+        self.census.count(channel, &self.outbox).await
+    }
+
+    fn feeds(&self) -> impl Iterator<Item = &Feed> {
+        std::iter::once(&self.classic).chain(&self.sharded)
+    }
+
+    /// The feed of a sharded channel, where they are listened to.
+    pub(crate) fn feed(&self, channel: &Sharded) -> Option<&Feed> {
+        self.sharded.get(usize::from(channel.lane))
+    }
+
+    /// Whether what this pod sends goes to sharded channels.
+    pub(crate) fn publishes_sharded(&self) -> bool {
+        self.config.pubsub == PubSub::Sharded
     }
 }
 

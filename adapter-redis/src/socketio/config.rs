@@ -11,6 +11,21 @@ use std::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// How messages to rooms go from pod to pod.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum PubSub {
+    /// On the channels of Node's classic adapter. In a Redis Cluster every node gets every message.
+    #[default]
+    Classic,
+    /// As `classic`, but messages on the sharded channels are heard too: the step between the two, so that
+    /// pods can be changed one by one.
+    Both,
+    /// On sharded channels, which one node of a Redis Cluster serves each. Node's pods do not hear them;
+    /// emitters and Node's pods are heard as before. Needs Redis 7.
+    Sharded,
+}
+
 /// Bounds of the adapter, and the channels beside those of Node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -20,6 +35,8 @@ pub struct AdapterConfig {
     /// Listen also to channels of rooms that lack their final `#`, as one emitter writes them. Costs a
     /// second subscription a room; those of single connections are left out.
     pub unterminated_channels: bool,
+    /// How messages to rooms go from pod to pod.
+    pub pubsub: PubSub,
     /// Messages that may wait to be published. When it is full the newest is refused.
     pub outgoing_messages: NonZeroUsize,
     /// Bytes that may wait to be published. When it is full the newest is refused.
@@ -53,7 +70,7 @@ pub struct AdapterConfig {
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub hang_timeout: Duration,
-    /// How often the subscribing connection is asked whether it is alive.
+    /// How often the connections are asked whether they are alive.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub ping_interval: Duration,
@@ -65,6 +82,7 @@ impl Default for AdapterConfig {
         Self {
             python_channel: "socketio".to_owned(),
             unterminated_channels: true,
+            pubsub: PubSub::Classic,
             outgoing_messages: some(65_536),
             outgoing_bytes: some(64 << 20),
             outgoing_age: Duration::from_secs(10),

@@ -20,12 +20,16 @@
 
 mod config;
 mod counters;
-mod channels;
+pub(crate) mod channels;
 mod time;
 mod msgpack;
 mod wire;
+pub(crate) mod witness;
+mod dialer;
 mod publish;
 mod subscribe;
+mod feed;
+mod census;
 mod members;
 mod ask;
 mod hooks;
@@ -38,7 +42,7 @@ mod bus;
 pub use adapter::{AckStream, AskError, Reach, RedisAdapter};
 pub use ask::Gathered;
 pub use bus::Bus;
-pub use config::AdapterConfig;
+pub use config::{AdapterConfig, PubSub};
 pub use counters::{Counters, Snapshot};
 pub use hooks::{Hooks, NoHooks, Reply};
 pub use members::Profile;

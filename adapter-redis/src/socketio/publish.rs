@@ -3,24 +3,29 @@
 //! In come messages, at any time and from anywhere, without waiting; out they go to Redis in the order in
 //! which they came, as many at once as there are. One task sends them on a connection of its own. What
 //! waits is bounded: a message that does not fit is refused, one that waited too long is dropped, and one
-//! whose arrival is unknown is not sent again.
+//! whose arrival is unknown is not sent again. Only what a server refused because the slot is elsewhere is,
+//! before all that came after it.
 
 use std::{
     collections::VecDeque,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use redis::{FromRedisValue, Pipeline, RedisError, RedisResult, aio::MultiplexedConnection};
+use redis::{FromRedisValue, RedisError, RedisResult};
 use tokio::sync::Notify;
 use tracing::{debug, warn};
 
-use super::{config::AdapterConfig, counters::Counters, subscribe::Dialer};
+use super::{
+    config::AdapterConfig,
+    counters::Counters,
+    dialer::{Dialed, Dialer, too_late},
+};
 
 /// What one round trip carries at most.
 const BATCH: usize = 512;
@@ -42,10 +47,45 @@ impl Message {
     }
 }
 
+/// What may wait in all buffers together.
+pub(crate) struct Budget {
+    messages: AtomicUsize,
+    bytes: AtomicUsize,
+    most_messages: usize,
+    most_bytes: usize,
+}
+
+impl Budget {
+    pub(crate) fn new(config: &AdapterConfig) -> Self {
+        Self {
+            messages: AtomicUsize::new(0),
+            bytes: AtomicUsize::new(0),
+            most_messages: config.outgoing_messages.get(),
+            most_bytes: config.outgoing_bytes.get(),
+        }
+    }
+
+    /// Takes what a message needs, if it is there.
+    fn take(&self, message: &Message) -> bool {
+        let messages = self.messages.fetch_add(1, Ordering::Relaxed);
+        let bytes = self.bytes.fetch_add(message.size(), Ordering::Relaxed);
+        let fits = messages < self.most_messages
+            && bytes.saturating_add(message.size()) <= self.most_bytes;
+        if !fits {
+            self.give(message);
+        }
+        fits
+    }
+
+    fn give(&self, message: &Message) {
+        self.messages.fetch_sub(1, Ordering::Relaxed);
+        self.bytes.fetch_sub(message.size(), Ordering::Relaxed);
+    }
+}
+
 #[derive(Default)]
 struct Queue {
     messages: VecDeque<Message>,
-    bytes: usize,
     /// Messages that were taken out and are being sent.
     in_flight: usize,
 }
@@ -55,18 +95,23 @@ pub(crate) struct Outbox {
     queue: Mutex<Queue>,
     filled: Notify,
     emptied: Notify,
-    connection: Mutex<Option<MultiplexedConnection>>,
+    connection: Mutex<Option<Dialed>>,
     dialer: Dialer,
     up: AtomicBool,
     counters: Arc<Counters>,
-    messages: usize,
-    bytes: usize,
+    budget: Arc<Budget>,
     age: Duration,
     hang_timeout: Duration,
+    ping_interval: Duration,
 }
 
 impl Outbox {
-    pub(crate) fn new(config: &AdapterConfig, dialer: Dialer, counters: Arc<Counters>) -> Self {
+    pub(crate) fn new(
+        config: &AdapterConfig,
+        budget: Arc<Budget>,
+        dialer: Dialer,
+        counters: Arc<Counters>,
+    ) -> Self {
         Self {
             queue: Mutex::default(),
             filled: Notify::new(),
@@ -75,10 +120,10 @@ impl Outbox {
             dialer,
             up: AtomicBool::new(true),
             counters,
-            messages: config.outgoing_messages.get(),
-            bytes: config.outgoing_bytes.get(),
+            budget,
             age: config.outgoing_age,
             hang_timeout: config.hang_timeout,
+            ping_interval: config.ping_interval.max(Duration::from_millis(10)),
         }
     }
 
@@ -89,21 +134,16 @@ impl Outbox {
     /// Puts a message into the buffer, if there is room for it.
     pub(crate) fn push(&self, channel: String, payload: Bytes) {
         let message = Message { channel, payload, at: Instant::now() };
-        let mut queue = self.queue.lock();
-        let bytes = queue.bytes.saturating_add(message.size());
-        if queue.messages.len() >= self.messages || bytes > self.bytes {
-            drop(queue);
+        if !self.budget.take(&message) {
             self.counters.refused.one();
             return;
         }
-        queue.bytes = bytes;
-        queue.messages.push_back(message);
-        drop(queue);
+        self.queue.lock().messages.push_back(message);
         self.filled.notify_one();
     }
 
     /// Waits until everything was sent that is here now, if it can be by then.
-    pub(crate) async fn flush(&self, patience: Duration) -> bool {
+    pub(crate) async fn flush(&self, deadline: tokio::time::Instant) -> bool {
         let empty = async {
             loop {
                 let emptied = self.emptied.notified();
@@ -113,7 +153,7 @@ impl Outbox {
                 emptied.await;
             }
         };
-        tokio::time::timeout(patience, empty).await.is_ok()
+        tokio::time::timeout_at(deadline, empty).await.is_ok()
     }
 
     /// Sends what comes, for as long as the task lives.
@@ -123,35 +163,85 @@ impl Outbox {
             if self.is_empty() {
                 // Without messages nobody would find out that Redis is back.
                 if self.is_up() {
-                    filled.await;
+                    self.idle(filled).await;
                 } else if self.ask::<redis::Value>(&redis::cmd("PING")).await.is_err() {
                     tokio::time::sleep(DIAL_AGAIN).await;
                 }
                 continue;
             }
-            let Ok(mut connection) = self.connection().await else {
+            let Ok(dialed) = self.connection().await else {
                 self.drop_stale();
                 tokio::time::sleep(DIAL_AGAIN).await;
                 continue;
             };
-            let (batch, count) = self.take();
-            if count > 0 {
-                self.send(&mut connection, &batch, count).await;
-            }
-            self.queue.lock().in_flight = 0;
+            let batch = self.take();
+            let refused = if batch.is_empty() { batch } else { self.send(&dialed, batch).await };
+            let again = self.put_back(refused);
             self.emptied.notify_waiters();
+            if again {
+                self.dialer.nodes.look_again().await;
+            }
         }
     }
 
-    async fn send(&self, connection: &mut MultiplexedConnection, batch: &Pipeline, count: usize) {
-        let sent = self.within(self.hang_timeout, batch.query_async::<()>(connection)).await;
-        match sent {
-            Ok(()) => self.counters.published.many(count),
+    /// Waits for a message. Meanwhile the connection is used now and then: else Redis may close it, and the
+    /// first message after a quiet time would find that out.
+    async fn idle(&self, filled: impl Future<Output = ()>) {
+        let waited = tokio::time::timeout(self.ping_interval, filled).await;
+        let quiet = waited.is_err() && self.connection.lock().is_some();
+        if quiet && let Err(error) = self.ask::<redis::Value>(&redis::cmd("PING")).await {
+            debug!(%error, "an idle connection failed");
+        }
+    }
+
+    /// Sends messages, and gives those that the server refused because another has their slot.
+    async fn send(&self, dialed: &Dialed, batch: Vec<Message>) -> Vec<Message> {
+        let verb = if self.dialer.is_sharded() { "SPUBLISH" } else { "PUBLISH" };
+        let mut pipeline = redis::pipe();
+        pipeline.ignore_errors();
+        for message in &batch {
+            pipeline.cmd(verb).arg(&message.channel).arg(&message.payload[..]);
+        }
+        let mut connection = dialed.connection.clone();
+        let sending = pipeline.query_async::<Vec<RedisResult<i64>>>(&mut connection);
+        let answers = match self.within(self.hang_timeout, sending).await {
+            Ok(answers) => answers,
             Err(error) => {
-                self.counters.unconfirmed.many(count);
+                self.counters.unconfirmed.many(batch.len());
                 self.failed(&error);
+                return Vec::new();
+            }
+        };
+        let mut refused = Vec::new();
+        for (message, answer) in batch.into_iter().zip(answers) {
+            match answer {
+                Ok(_) => self.counters.published.one(),
+                Err(error) if error.is_cluster_error() => refused.push(message),
+                Err(error) => {
+                    self.counters.unconfirmed.one();
+                    self.failed(&error);
+                }
             }
         }
+        refused
+    }
+
+    /// Puts messages back to where they were taken from; whether there were any.
+    fn put_back(&self, messages: Vec<Message>) -> bool {
+        let again = !messages.is_empty();
+        if again {
+            *self.connection.lock() = None;
+        }
+        let mut queue = self.queue.lock();
+        queue.in_flight = 0;
+        for message in messages.into_iter().rev() {
+            if self.budget.take(&message) {
+                queue.messages.push_front(message);
+            } else {
+                self.counters.refused.one();
+            }
+        }
+        again
     }
 
     fn is_idle(&self) -> bool {
@@ -167,31 +257,29 @@ impl Outbox {
         let mut queue = self.queue.lock();
         while queue.messages.front().is_some_and(|message| message.at.elapsed() > self.age) {
             if let Some(message) = queue.messages.pop_front() {
-                queue.bytes = queue.bytes.saturating_sub(message.size());
+                self.budget.give(&message);
                 self.counters.stale.one();
             }
         }
     }
 
-    fn take(&self) -> (Pipeline, usize) {
+    fn take(&self) -> Vec<Message> {
         self.drop_stale();
-        let mut batch = redis::pipe();
-        let (mut count, mut bytes) = (0, 0);
+        let (mut batch, mut bytes) = (Vec::new(), 0);
         let mut queue = self.queue.lock();
-        while count < BATCH && bytes < BATCH_BYTES {
+        while batch.len() < BATCH && bytes < BATCH_BYTES {
             let Some(message) = queue.messages.pop_front() else { break };
             bytes += message.payload.len();
-            count += 1;
-            queue.bytes = queue.bytes.saturating_sub(message.size());
-            batch.cmd("PUBLISH").arg(&message.channel).arg(&message.payload[..]).ignore();
+            self.budget.give(&message);
+            batch.push(message);
         }
-        queue.in_flight = count;
-        (batch, count)
+        queue.in_flight = batch.len();
+        batch
     }
 
     /// Asks Redis something on the same connection. An answer that is only late does not end it.
     pub(crate) async fn ask<T: FromRedisValue>(&self, command: &redis::Cmd) -> RedisResult<T> {
-        let mut connection = self.connection().await?;
+        let mut connection = self.connection().await?.connection;
         let asking = command.query_async(&mut connection);
         let answer = self.within(self.dialer.response_timeout, asking).await;
         if let Err(error) = &answer
@@ -213,14 +301,16 @@ impl Outbox {
         Ok(answer)
     }
 
-    async fn connection(&self) -> RedisResult<MultiplexedConnection> {
-        if let Some(connection) = self.connection.lock().clone() {
-            return Ok(connection);
+    async fn connection(&self) -> RedisResult<Dialed> {
+        let open = self.connection.lock().clone();
+        // One whose server was replaced would take messages that nobody hears.
+        if let Some(dialed) = open.filter(|dialed| self.dialer.is_right(&dialed.node)) {
+            return Ok(dialed);
         }
         match self.dialer.dial(None).await {
-            Ok(connection) => {
-                *self.connection.lock() = Some(connection.clone());
-                Ok(connection)
+            Ok(dialed) => {
+                *self.connection.lock() = Some(dialed.clone());
+                Ok(dialed)
             }
             Err(error) => {
                 self.counters.failed_dials.one();
@@ -233,7 +323,9 @@ impl Outbox {
     /// A refusal of Redis leaves the connection as it is; anything else ends it.
     fn failed(&self, error: &RedisError) {
         if error.is_unrecoverable_error() || error.is_timeout() || error.is_io_error() {
-            *self.connection.lock() = None;
+            if let Some(dialed) = self.connection.lock().take() {
+                self.dialer.failed(&dialed.node);
+            }
             self.fell(error);
         } else {
             debug!(%error, "redis refused messages");
@@ -247,8 +339,4 @@ impl Outbox {
             self.filled.notify_one();
         }
     }
-}
-
-pub(crate) fn too_late() -> RedisError {
-    RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut))
 }

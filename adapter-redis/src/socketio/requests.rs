@@ -63,7 +63,7 @@ impl<E: SocketEmitter> RedisAdapter<E> {
         self.join_elsewhere(&options, rooms);
         let mut standings = Vec::new();
         for sid in self.matching(options) {
-            standings.extend(rooms.iter().map(|room| self.begin_join(sid, room)));
+            standings.extend(rooms.iter().flat_map(|room| self.begin_join(sid, room)));
         }
         self.wait(standings).await
     }

@@ -20,57 +20,20 @@ use std::{
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use redis::{
-    AsyncConnectionConfig, Client, ProtocolVersion, PushInfo, PushKind, RedisError, RedisResult,
-    Value, aio::MultiplexedConnection,
-};
+use redis::{PushInfo, PushKind, RedisError, RedisResult, Value, aio::MultiplexedConnection};
 use tokio::sync::{Notify, futures::OwnedNotified};
 use tracing::{debug, info, warn};
 
-use super::{counters::Counters, hooks::Hooks, publish::too_late};
+use super::{
+    counters::Counters,
+    dialer::{Dialed, Dialer, gone, too_late},
+    hooks::Hooks,
+};
 
 /// Channels that one command names at most.
 const BATCH: usize = 4096;
 /// The waits between attempts to connect: the first, and the one that it grows to.
 const DIAL_AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
-
-/// Makes connections.
-#[derive(Clone)]
-pub(crate) struct Dialer {
-    client: Client,
-    connect_timeout: Duration,
-    pub(crate) response_timeout: Duration,
-}
-
-impl Dialer {
-    /// `client` may be of either protocol; the connections speak RESP3, whose subscribers may also ask.
-    pub(crate) fn new(
-        client: &Client,
-        connect_timeout: Duration,
-        response_timeout: Duration,
-    ) -> RedisResult<Self> {
-        let info = client.get_connection_info().clone();
-        let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-        let client = Client::open(info.set_redis_settings(settings))?;
-        Ok(Self { client, connect_timeout, response_timeout })
-    }
-
-    pub(crate) async fn dial(&self, table: Option<&Heard>) -> RedisResult<MultiplexedConnection> {
-        let mut config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(self.connect_timeout))
-            .set_response_timeout(None);
-        if let Some(heard) = table.cloned() {
-            config = config.set_push_sender(move |push| {
-                heard.push(push);
-                Ok::<(), Infallible>(())
-            });
-        }
-        let connecting = self.client.get_multiplexed_async_connection_with_config(&config);
-        tokio::time::timeout(self.connect_timeout, connecting)
-            .await
-            .unwrap_or_else(|_| Err(too_late()))
-    }
-}
 
 /// Takes the messages of a channel. It is called on the task that reads from Redis.
 pub(crate) trait Inbound: Send + Sync {
@@ -115,9 +78,16 @@ struct Entries {
     /// Whether there was a time when it was; what precedes it is no gap.
     began: bool,
     stand: usize,
+    /// What of it was counted.
+    counted: usize,
 }
 
 impl Entries {
+    fn count(&mut self, counters: &Counters) {
+        counters.subscriptions.shift(self.counted, self.stand);
+        self.counted = self.stand;
+    }
+
     /// Forgets a channel that nobody wishes for. Who still waits for it need not.
     fn remove(&mut self, channel: &str) {
         let entry = self.by_channel.remove(channel);
@@ -148,6 +118,7 @@ impl Table {
                 down_since: Some(Instant::now()),
                 began: false,
                 stand: 0,
+                counted: 0,
             }),
             wake: Notify::new(),
             counters,
@@ -263,7 +234,7 @@ impl Table {
                 _ => {}
             }
         }
-        self.counters.subscriptions.set(entries.stand);
+        entries.count(&self.counters);
         (leave, subscribe)
     }
 
@@ -278,7 +249,7 @@ impl Table {
                 standing.notify_waiters();
             }
         }
-        self.counters.subscriptions.set(entries.stand);
+        entries.count(&self.counters);
     }
 
     /// Everything stands. Gives the time for which it did not, if it had stood before.
@@ -306,9 +277,17 @@ impl Table {
             entries.down_since = Some(Instant::now());
             self.counters.gaps.one();
         }
+        entries.count(&self.counters);
         drop(guard);
-        self.counters.subscriptions.set(0);
         self.settled.send_replace(false);
+    }
+
+    /// Whether a channel that was left is one that is still wished for.
+    fn misses(&self, data: &[Value]) -> bool {
+        let Some(Value::BulkString(channel)) = data.first() else { return false };
+        let Ok(channel) = std::str::from_utf8(channel) else { return false };
+        let entries = self.entries.lock();
+        entries.by_channel.get(channel).is_some_and(|entry| entry.stands)
     }
 
     fn deliver(&self, data: Vec<Value>) {
@@ -347,10 +326,12 @@ pub(crate) struct Heard {
 }
 
 impl Heard {
-    fn push(&self, push: PushInfo) {
+    pub(crate) fn push(&self, push: PushInfo) {
         self.pushes.fetch_add(1, Ordering::Relaxed);
         match push.kind {
-            PushKind::Message => self.table.deliver(push.data),
+            PushKind::Message | PushKind::SMessage => self.table.deliver(push.data),
+            // A slot that moves takes its channels along: they are to be found where it is now.
+            PushKind::SUnsubscribe if self.table.misses(&push.data) => self.gone.notify_one(),
             PushKind::Disconnection => self.gone.notify_one(),
             _ => {}
         }
@@ -373,10 +354,12 @@ impl Subscriber {
             let heard =
                 Heard { table: self.table.clone(), pushes: Arc::default(), gone: Arc::default() };
             match self.dialer.dial(Some(&heard)).await {
-                Ok(connection) => {
+                Ok(dialed) => {
                     wait = DIAL_AGAIN.0;
-                    let Err(error) = self.listen(connection, &heard).await;
-                    warn!(%error, "the subscribing connection is lost");
+                    let Err(error) = self.listen(&dialed, &heard).await;
+                    let server = dialed.node.name();
+                    warn!(server, %error, "the subscribing connection is lost");
+                    self.dialer.failed(&dialed.node);
                     self.table.fall();
                 }
                 Err(error) => {
@@ -392,11 +375,8 @@ impl Subscriber {
     }
 
     /// Subscribes to everything, then to what changes, until the connection fails.
-    async fn listen(
-        &self,
-        mut connection: MultiplexedConnection,
-        heard: &Heard,
-    ) -> Result<Infallible, RedisError> {
+    async fn listen(&self, dialed: &Dialed, heard: &Heard) -> Result<Infallible, RedisError> {
+        let mut connection = dialed.connection.clone();
         for channels in self.table.begin().chunks(BATCH) {
             self.subscribe(&mut connection, heard, channels).await?;
         }
@@ -406,9 +386,13 @@ impl Subscriber {
         }
         let mut ping = tokio::time::interval(self.ping_interval);
         ping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut rounds = self.dialer.nodes.rounds();
         loop {
             tokio::select! {
                 () = heard.gone.notified() => return Err(gone()),
+                Ok(()) = rounds.changed() => if !self.dialer.is_right(&dialed.node) {
+                    return Err(gone());
+                },
                 () = self.table.wake.notified() => self.follow(&mut connection, heard).await?,
                 _ = ping.tick() => {
                     let mut asking = connection.clone();
@@ -430,7 +414,12 @@ impl Subscriber {
             }
             if !leave.is_empty() {
                 let names: Vec<&str> = leave.iter().map(AsRef::as_ref).collect();
-                self.patient(heard, connection.unsubscribe(names)).await?;
+                if self.dialer.is_sharded() {
+                    let leaving = each("SUNSUBSCRIBE", &names);
+                    self.patient(heard, leaving.exec_async(connection)).await?;
+                } else {
+                    self.patient(heard, connection.unsubscribe(names)).await?;
+                }
             }
             self.subscribe(connection, heard, &subscribe).await?;
         }
@@ -446,7 +435,12 @@ impl Subscriber {
             return Ok(());
         }
         let names: Vec<&str> = channels.iter().map(AsRef::as_ref).collect();
-        self.patient(heard, connection.subscribe(names)).await?;
+        if self.dialer.is_sharded() {
+            let subscribing = each("SSUBSCRIBE", &names);
+            self.patient(heard, subscribing.exec_async(connection)).await?;
+        } else {
+            self.patient(heard, connection.subscribe(names)).await?;
+        }
         self.table.stand(channels);
         Ok(())
     }
@@ -469,6 +463,12 @@ impl Subscriber {
     }
 }
 
-fn gone() -> RedisError {
-    RedisError::from(std::io::Error::from(std::io::ErrorKind::ConnectionReset))
+/// A command for each channel: the library waits for one answer to a command, and there is one for each
+/// channel.
+fn each(command: &str, channels: &[&str]) -> redis::Pipeline {
+    let mut pipeline = redis::pipe();
+    for channel in channels {
+        pipeline.cmd(command).arg(channel).ignore();
+    }
+    pipeline
 }

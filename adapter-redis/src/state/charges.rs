@@ -28,16 +28,15 @@ impl Charges {
     }
 
     pub(crate) async fn charge(&self, charges: &[Charge]) -> Result<Verdict, StateError> {
-        if charges.is_empty() {
-            return Ok(Verdict::Granted);
-        }
+        let Some(first) = charges.first() else { return Ok(Verdict::Granted) };
+        let first = self.names.bucket(&first.bucket);
         let mut call = self.script.prepare_invoke();
         for charge in charges {
             call.key(self.names.bucket(&charge.bucket));
             call.arg(1e6 / pace(charge.per_second));
             call.arg(charge.burst.max(1)).arg(charge.cost.max(1));
         }
-        let (short, wait): (i64, String) = self.link.script(&call).await?;
+        let (short, wait): (i64, String) = self.link.script(&first, &call).await?;
         let Ok(charge) = usize::try_from(short) else { return Ok(Verdict::Granted) };
         let micros = wait.parse().map_err(|_| corrupt("the wait for a charge"))?;
         Ok(Verdict::Refused { charge, retry_after: Duration::from_micros(micros) })

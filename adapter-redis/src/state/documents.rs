@@ -40,9 +40,8 @@ impl Documents {
     }
 
     async fn text(&self, collection: &str, id: &str) -> Result<Option<String>, StateError> {
-        let mut get = redis::cmd("GET");
-        get.arg(self.names.document(collection, id));
-        self.link.command(&get).await
+        let name = self.names.document(collection, id);
+        self.link.command(&name, redis::cmd("GET").arg(&name)).await
     }
 
     pub(crate) async fn write(
@@ -55,7 +54,7 @@ impl Documents {
         let mut call = self.scripts.write.key(self.names.document(collection, id));
         call.key(self.names.collection(collection));
         call.arg(id).arg(document.to_string()).arg(ttl_millis(ttl));
-        self.link.script(&call).await
+        self.link.script(&self.names.collection(collection), &call).await
     }
 
     pub(crate) async fn patch(
@@ -72,7 +71,8 @@ impl Documents {
             let mut call = self.scripts.swap.key(self.names.document(collection, id));
             call.key(self.names.collection(collection));
             call.arg(id).arg(document.to_string()).arg(ttl_millis(ttl)).arg(&stands);
-            let answer: Vec<String> = self.link.script(&call).await?;
+            let answer: Vec<String> =
+                self.link.script(&self.names.collection(collection), &call).await?;
             match answer.as_slice() {
                 [done] if done == "done" => return Ok(Some(document)),
                 [none] if none == "none" => return Ok(None),
@@ -86,12 +86,12 @@ impl Documents {
     pub(crate) async fn remove(&self, collection: &str, id: &str) -> Result<bool, StateError> {
         let mut call = self.scripts.remove.key(self.names.document(collection, id));
         call.key(self.names.collection(collection)).arg(id);
-        self.link.script(&call).await
+        self.link.script(&self.names.collection(collection), &call).await
     }
 
     pub(crate) async fn count(&self, collection: &str) -> Result<u64, StateError> {
         let call = self.scripts.count.key(self.names.collection(collection));
-        self.link.script(&call).await
+        self.link.script(&self.names.collection(collection), &call).await
     }
 }
 

@@ -16,7 +16,7 @@ use std::{
 
 use adapter::{Denied, Departed, Held, Hold, Kind, Lapsed, Place, Released, StateError, Wish};
 use parking_lot::Mutex;
-use redis::{Script, ScriptInvocation};
+use redis::{FromRedisValue, Script, ScriptInvocation};
 
 use super::{
     stored::{Stored, corrupt, kind, living, released},
@@ -39,6 +39,8 @@ pub(crate) struct Holds {
     /// name is another process, and does not keep the old one's connections alive.
     pub(super) incarnation: String,
     pub(super) lease: Duration,
+    /// The namespaces of the last tick.
+    pub(super) known: Mutex<Vec<String>>,
     /// What ticks found and nobody was handed yet.
     pub(super) collected: Mutex<Lapsed>,
 }
@@ -52,6 +54,7 @@ impl Holds {
             mirror: Mirror::default(),
             incarnation: format!("{pod}#{:016x}", rand::random::<u64>()),
             lease,
+            known: Mutex::default(),
             collected: Mutex::default(),
         }
     }
@@ -87,7 +90,7 @@ impl Holds {
         call.arg(&wish.sid).arg(&wish.holder).arg(i32::from(wish.exclusive)).arg(data);
         call.arg(wish.ttl.map_or(0, ttl_millis)).arg(wish.at_most.map_or(-1, i64::from));
         let (verdict, first, second, shares): (String, String, String, Vec<String>) =
-            self.link.script(&call).await?;
+            self.run(&wish.place.namespace, &call).await?;
         match verdict.as_str() {
             "held" => {
                 let shares = living(&second, shares)?;
@@ -141,7 +144,7 @@ impl Holds {
         call.arg(&self.incarnation).arg(place.kind.as_str()).arg(&place.key);
         call.arg(i32::from(sid.is_some())).arg(sid.unwrap_or(""));
         call.arg(i32::from(holder.is_some())).arg(holder.unwrap_or(""));
-        let answer: Vec<String> = self.link.script(&call).await?;
+        let answer: Vec<String> = self.run(&place.namespace, &call).await?;
         let mut parts = answer.into_iter();
         while let (Some(sid), Some(text), Some(last)) = (parts.next(), parts.next(), parts.next()) {
             let stored = Stored::parse(sid, &text)?;
@@ -160,7 +163,7 @@ impl Holds {
     pub(crate) async fn holds(&self, place: &Place) -> Result<Vec<Hold>, StateError> {
         let mut call = self.in_namespace(&self.scripts.holds, &place.namespace);
         call.arg(place.kind.as_str()).arg(&place.key);
-        let (now, shares): (String, Vec<String>) = self.link.script(&call).await?;
+        let (now, shares): (String, Vec<String>) = self.run(&place.namespace, &call).await?;
         Ok(living(&now, shares)?.into_iter().map(|share| share.hold).collect())
     }
 
@@ -171,7 +174,7 @@ impl Holds {
     ) -> Result<Vec<Place>, StateError> {
         let mut call = self.in_namespace(&self.scripts.held_by, namespace);
         call.arg(sid);
-        let answer: Vec<String> = self.link.script(&call).await?;
+        let answer: Vec<String> = self.run(namespace, &call).await?;
         let mut places = Vec::with_capacity(answer.len() / 2);
         let mut parts = answer.into_iter();
         while let (Some(name), Some(key)) = (parts.next(), parts.next()) {
@@ -200,7 +203,7 @@ impl Holds {
     pub(super) async fn end(&self, namespace: &str, sid: &str) -> Result<Departed, StateError> {
         let mut call = self.in_namespace(&self.scripts.depart, namespace);
         call.arg(&self.incarnation).arg(sid);
-        let answer: Vec<String> = self.link.script(&call).await?;
+        let answer: Vec<String> = self.run(namespace, &call).await?;
         departed(namespace, sid.to_owned(), answer.into_iter())
     }
 
@@ -218,17 +221,31 @@ impl Holds {
         if self.mirror.enter(namespace, self.link.outages()) {
             let mut call = self.scripts.namespaces.key(self.names.namespaces());
             call.arg(namespace);
-            self.link.script::<Vec<String>>(&call).await?;
+            self.link.script::<Vec<String>>(&self.names.namespaces(), &call).await?;
         }
         Ok(())
     }
 
+    /// A script about one namespace. It names two keys, neither of which exists: while a cluster moves
+    /// their slot key by key, it then refuses the script, which could find one half only of what it
+    /// looks for.
     pub(super) fn in_namespace<'a>(
         &self,
         script: &'a Script,
         namespace: &str,
     ) -> ScriptInvocation<'a> {
-        script.key(self.names.holds(namespace))
+        let base = self.names.holds(namespace);
+        let mut call = script.key(&base);
+        call.key(format!("{base}:-"));
+        call
+    }
+
+    pub(super) async fn run<T: FromRedisValue>(
+        &self,
+        namespace: &str,
+        call: &ScriptInvocation<'_>,
+    ) -> Result<T, StateError> {
+        self.link.script(&self.names.holds(namespace), call).await
     }
 }
 

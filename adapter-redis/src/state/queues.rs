@@ -33,14 +33,15 @@ impl Queues {
     ) -> Result<Queued, StateError> {
         let mut call = self.enqueue.key(queue);
         call.arg(cap).arg(message.to_string());
-        let id: Option<String> = self.link.script(&call).await?;
+        let id: Option<String> = self.link.script(queue, &call).await?;
         Ok(id.map_or(Queued::Full, Queued::Stored))
     }
 
     pub(crate) async fn begin(&self, key: &str, ttl: Duration) -> Result<Reply, StateError> {
-        let mut call = self.begin.key(self.names.reply(key));
+        let name = self.names.reply(key);
+        let mut call = self.begin.key(&name);
         call.arg(ttl_millis(ttl));
-        let known: Option<String> = self.link.script(&call).await?;
+        let known: Option<String> = self.link.script(&name, &call).await?;
         match known.as_deref() {
             None => Ok(Reply::New),
             Some("") => Ok(Reply::InProgress),
@@ -58,9 +59,9 @@ impl Queues {
     ) -> Result<(), StateError> {
         let name = self.names.reply(key);
         let command = match answer {
-            Some(answer) => redis::Cmd::pset_ex(name, answer.to_string(), ttl_millis(ttl)),
-            None => redis::Cmd::del(name),
+            Some(answer) => redis::Cmd::pset_ex(&name, answer.to_string(), ttl_millis(ttl)),
+            None => redis::Cmd::del(&name),
         };
-        self.link.command::<redis::Value>(&command).await.map(drop)
+        self.link.command::<redis::Value>(&name, &command).await.map(drop)
     }
 }

@@ -97,7 +97,7 @@ impl Claim {
             let mut call = inner.scripts.turn.key(turn);
             call.key(line).key(seen);
             call.arg(&self.token).arg(ttl_millis(inner.lease)).arg(ttl_millis(PATIENCE));
-            let before: i64 = inner.link.script(&call).await?;
+            let before: i64 = inner.link.script(turn, &call).await?;
             if before < 0 {
                 return Ok(());
             }
@@ -126,7 +126,7 @@ impl Claim {
             }
             let mut call = inner.scripts.renew.key(&self.keys[0]);
             call.arg(&self.token).arg(ttl_millis(inner.lease));
-            match inner.link.script::<i64>(&call).await {
+            match inner.link.script::<i64>(&self.keys[0], &call).await {
                 Ok(0) => warn!("a turn was lost: its lease ended before it was renewed"),
                 Ok(_) => {}
                 Err(error) => warn!(%error, "a turn could not be renewed"),
@@ -147,7 +147,7 @@ impl Drop for Claim {
             let mut call = turns.0.scripts.leave.key(turn);
             call.key(waiting).key(seen).arg(&token);
             // Where this fails the lease ends it.
-            if let Err(error) = turns.0.link.script::<()>(&call).await {
+            if let Err(error) = turns.0.link.script::<()>(turn, &call).await {
                 warn!(%error, "a turn could not be given back; its lease will end it");
             }
             drop(line);

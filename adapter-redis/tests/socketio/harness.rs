@@ -61,6 +61,11 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) fn start(server: &Server) -> Self {
+        Self::with(server.dir.join("redis.sock").display().to_string())
+    }
+
+    /// One for which `PATH` stands for this.
+    pub(crate) fn with(redis: String) -> Self {
         let folder = tests().join("node");
         let packages = folder.join("node_modules/socket.io");
         assert!(packages.exists(), "run `npm ci` in {}", folder.display());
@@ -85,7 +90,6 @@ impl Node {
             answers.lock().clear();
         });
         let stdin = tokio::sync::Mutex::new(child.stdin.take().unwrap());
-        let redis = server.dir.join("redis.sock").display().to_string();
         Self { stdin, waiting, next: AtomicU64::new(1), _process: child, redis }
     }
 
@@ -190,13 +194,17 @@ impl Pod {
     }
 
     pub(crate) async fn configured(server: &Server, name: &str, config: AdapterConfig) -> Self {
-        let told = Told::default();
         let redis = RedisConfig {
             connect_timeout: PATIENCE,
             response_timeout: PATIENCE,
             ..server.config.clone()
         };
-        let bus = Bus::<Emitter>::connect(&redis, config, name, told.clone()).unwrap();
+        Self::of(&redis, name, config).await
+    }
+
+    pub(crate) async fn of(redis: &RedisConfig, name: &str, config: AdapterConfig) -> Self {
+        let told = Told::default();
+        let bus = Bus::<Emitter>::connect(redis, config, name, told.clone()).unwrap();
         let (layer, io) = SocketIo::builder().with_adapter::<Adapter>(bus.clone()).build_layer();
         let of_connections = bus.clone();
         io.ns("/", async move |socket: SocketRef<Adapter>| {
@@ -251,7 +259,7 @@ async fn connected(bus: Bus<Emitter>, socket: SocketRef<Adapter>) {
     socket.emit("attached", &()).unwrap();
 }
 
-/// Runs a piece of Python with the stock manager, of which `manager` is one.
+/// Runs a piece of Python in which `manager` is a stock manager of the Redis at `address`.
 pub(crate) async fn python(server: &Server, code: &str) {
     let folder = tests().join("python");
     let python = folder.join(".venv/bin/python");
@@ -262,8 +270,9 @@ pub(crate) async fn python(server: &Server, code: &str) {
     );
     let socket = server.dir.join("redis.sock");
     let code = format!(
-        "import socketio\n\
-         manager = socketio.RedisManager('unix://{}', write_only=True)\n\
+        "import asyncio, socketio\n\
+         address = 'unix://{}'\n\
+         manager = socketio.RedisManager(address, write_only=True)\n\
          {code}",
         socket.display()
     );

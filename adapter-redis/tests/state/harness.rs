@@ -25,6 +25,11 @@ use async_trait::async_trait;
 /// How long anything may take that must come.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
+/// The server under test: `redis-server`, or the one that the environment names.
+pub(crate) fn program() -> String {
+    std::env::var("GATEWAY_TEST_REDIS").unwrap_or_else(|_| "redis-server".to_owned())
+}
+
 pub(crate) struct Server {
     pub(crate) dir: PathBuf,
     child: Option<Child>,
@@ -55,7 +60,7 @@ impl Server {
     pub(crate) async fn start_again(&mut self) {
         assert!(self.child.is_none(), "the server runs");
         let log = fs::File::create(self.dir.join("redis.log")).unwrap();
-        let child = Command::new("redis-server")
+        let child = Command::new(program())
             .args(["--port", "0", "--save", "", "--appendonly", "no", "--unixsocket", "redis.sock"])
             .args(&self.arguments)
             .current_dir(&self.dir)

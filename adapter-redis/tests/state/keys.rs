@@ -126,7 +126,7 @@ async fn a_configuration_that_cannot_work_is_refused() {
         let fits = match name {
             "scheme" => matches!(error, ConnectError::Url { .. }),
             "lease" => matches!(error, ConnectError::Times(_)),
-            "ca" => matches!(error, ConnectError::TlsCa { .. }),
+            "ca" => matches!(error, ConnectError::Certificates { key: "tls_ca", .. }),
             _ => matches!(error, ConnectError::Prefix(_)),
         };
         assert!(fits, "{name}: {error:?}");

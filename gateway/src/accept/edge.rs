@@ -226,7 +226,7 @@ impl Edge {
         }
         let upgrade = is_upgrade(request.headers());
         let ip = self.client_ip(connection.addr.ip(), request.headers());
-        let request = prepare(request, text, Arrival { ip, engine: engine.clone() });
+        let request = prepare(request, text, Arrival { ip, traceparent: None, engine: engine.clone() });
         if upgrade {
             engine.carried_by(connection.control.clone());
             return self.0.service.answer(request).await;
@@ -275,7 +275,9 @@ impl Edge {
         if upgrade {
             engine.carried_by(connection.control.clone());
         }
-        let request = prepare(request, text, Arrival { ip, engine: engine.clone() });
+        let traceparent = request.headers().get("traceparent");
+        let traceparent = traceparent.and_then(|value| value.to_str().ok()).map(Box::from);
+        let request = prepare(request, text, Arrival { ip, traceparent, engine: engine.clone() });
         let response = self.0.service.answer(request).await;
         let response = if upgrade { response } else { self.name(response, &engine).await };
         self.0.metrics.handshake(begun.elapsed());

@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::stream::Control;
-use crate::{config::LimitsConfig, metrics::EdgeMetrics, session::Bucket};
+use crate::{config::Limits, metrics::EdgeMetrics, session::Bucket};
 
 /// Addresses whose pace is watched at most; beyond, new ones are refused until others are quiet.
 const ADDRESSES: usize = 100_000;
@@ -161,7 +161,7 @@ struct Shared {
     by_ip: Mutex<HashMap<IpAddr, u32>>,
     by_sid: Mutex<HashMap<String, Weak<Engine>>>,
     pace: Mutex<HashMap<IpAddr, Bucket>>,
-    limits: LimitsConfig,
+    limits: Limits,
     metrics: EdgeMetrics,
 }
 
@@ -180,7 +180,7 @@ pub struct Engines(Arc<Shared>);
 
 impl Engines {
     /// None yet.
-    pub fn new(limits: &LimitsConfig, metrics: EdgeMetrics) -> Self {
+    pub fn new(limits: &Limits, metrics: EdgeMetrics) -> Self {
         Self(Arc::new(Shared {
             open: AtomicU32::new(0),
             by_ip: Mutex::default(),
@@ -196,7 +196,7 @@ impl Engines {
     /// # Errors
     /// [`Full`], with nothing counted but the attempt.
     pub fn admit(&self, ip: IpAddr, now: Instant) -> Result<Arc<Engine>, Full> {
-        let limits = &self.0.limits;
+        let limits = self.0.limits.load();
         self.pace(ip, now)?;
         let mut by_ip = self.0.by_ip.lock();
         let count = by_ip.entry(ip).or_default();
@@ -227,7 +227,7 @@ impl Engines {
     }
 
     fn pace(&self, ip: IpAddr, now: Instant) -> Result<(), Full> {
-        let limit = self.0.limits.ip;
+        let limit = self.0.limits.load().ip;
         if limit.connects_per_second == 0 {
             return Ok(());
         }

@@ -38,7 +38,8 @@ fn left_room(core: &Core, mount: &Mounted, released: &Released) {
         return;
     }
     let room = &released.place.key;
-    let Some((rule, param)) = mount.contract.room_rule(room) else { return };
+    let contract = mount.contract();
+    let Some((rule, param)) = contract.room_rule(room) else { return };
     let Some(left) = &rule.left else { return };
     let names = room_names(room, param, &actor_of(&released.hold.data, &released.hold.sid));
     let target = Target::room(room.clone()).except(released.hold.sid.clone());
@@ -82,7 +83,7 @@ pub(super) fn tell_event(
     names: &Names,
     volatile: bool,
 ) {
-    let data = match &mount.contract.envelope {
+    let data = match &mount.contract().envelope {
         Some(envelope) => with_envelope(names, envelope, event, data),
         None => data,
     };
@@ -91,7 +92,7 @@ pub(super) fn tell_event(
 
 /// Everything that lapsed anywhere in the cluster and was handed to this pod.
 pub async fn lapses(core: &Arc<Core>) {
-    let lapsed = match core.state.tick().await {
+    let lapsed = match core.metrics.asked("tick", core.state.tick()).await {
         Ok(lapsed) => lapsed,
         Err(error) => {
             tracing::debug!(%error, "the state does not answer");

@@ -52,7 +52,7 @@ pub async fn welcome(core: &Arc<Core>, session: &Arc<Session>) -> Result<(), Ref
         exclusive: false,
         data: json!({"actor": session.actor().to_value(), "since": clock::rfc3339(session.since)}),
         ttl: None,
-        at_most: (core.limits.connections_per_user > 0).then_some(core.limits.connections_per_user),
+        at_most: Some(core.limits.load().connections_per_user).filter(|most| *most > 0),
     };
     match core.state.hold(wish).await {
         Ok(Err(Denied::Full)) => {

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use super::{Flow, Stopped, negative_ack, perform};
+use super::{Flow, Incoming, Stopped, negative_ack, perform};
 use crate::{
     contract::BatchStep,
     refusal::{Code, Refusal},
@@ -42,7 +42,8 @@ async fn one(flow: &mut Flow, update: Value) -> Value {
     let (core, session) = (flow.core.clone(), flow.session.clone());
     let (binaries, released) = (flow.binaries().to_vec(), flow.released());
     let event = name.clone();
-    let done = Box::pin(perform(&core, &session, name, args, binaries, true, released)).await;
+    let incoming = Incoming { name, args, binaries, asked: true, released };
+    let done = Box::pin(perform(&core, &session, incoming)).await;
     match done {
         Ok(done) => {
             flow.disconnect |= done.disconnect;

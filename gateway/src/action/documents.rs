@@ -32,7 +32,7 @@ fn bind(flow: &mut Flow, id: &str, document: &Value) {
 }
 
 pub(super) async fn open(flow: &mut Flow) -> Result<(), Stopped> {
-    let contract = flow.session.mount.contract.clone();
+    let contract = flow.served.contract.clone();
     let id = fresh_id();
     let document = json!({"state": contract.documents.initial});
     let ttl = contract.documents.ttl;
@@ -49,7 +49,7 @@ pub(super) async fn load(flow: &mut Flow, id: &Template) -> Result<(), Stopped> 
 
 /// Merges a patch into a session's state, and binds what it is then.
 pub(super) async fn apply(flow: &mut Flow, id: &str, patch: Value) -> Result<(), Stopped> {
-    let contract = flow.session.mount.contract.clone();
+    let contract = flow.served.contract.clone();
     let ttl = contract.documents.ttl;
     let state = &flow.core.state;
     let document = state.patch(&collection(&contract), id, json!({"state": patch}), ttl).await?;
@@ -70,7 +70,7 @@ pub(super) async fn patch(flow: &mut Flow, template: &Template) -> Result<(), St
 
 pub(super) async fn close(flow: &mut Flow, id: &Template) -> Result<(), Stopped> {
     let id = id.fill_text(flow).ok_or_else(unknown)?;
-    let contract = flow.session.mount.contract.clone();
+    let contract = flow.served.contract.clone();
     if flow.core.state.remove(&collection(&contract), &id).await? {
         return Ok(());
     }

@@ -61,7 +61,7 @@ fn send_enveloped(flow: &mut Flow, target: &Target, name: &str, data: Value, vol
     if target.is_nobody() {
         return;
     }
-    let data = match flow.session.mount.contract.envelope.clone() {
+    let data = match flow.served.contract.envelope.clone() {
         Some(envelope) => with_envelope(flow, &envelope, name, data),
         None => data,
     };
@@ -170,7 +170,7 @@ pub fn send_refused(
     stopped: &Stopped,
     asked: bool,
 ) {
-    let contract = &session.mount.contract;
+    let contract = session.mount.contract();
     let told = if let Some(Told { event, data }) = &stopped.told {
         Some((event.clone(), data.clone()))
     } else {

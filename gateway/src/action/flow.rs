@@ -13,6 +13,7 @@ use crate::{
     contract::Scope,
     core::Core,
     gate::Permitted,
+    mount::Served,
     session::{Released, Session, Work},
 };
 
@@ -23,6 +24,8 @@ pub struct Flow {
     pub core: Arc<Core>,
     /// Whose event it is.
     pub session: Arc<Session>,
+    /// What it is handled by.
+    pub served: Arc<Served>,
     /// Its name.
     pub event: String,
     /// The application wants the connection gone.
@@ -48,10 +51,12 @@ impl Flow {
         released: Released,
     ) -> Self {
         let work = session.work();
+        let served = permitted.served();
         let Permitted { name, args, binaries, .. } = permitted;
         Self {
             core,
             session,
+            served,
             event: name,
             disconnect: false,
             args,
@@ -67,9 +72,11 @@ impl Flow {
 
     pub(super) fn of_connection(core: Arc<Core>, session: Arc<Session>) -> Self {
         let work = session.work();
+        let served = session.mount.served();
         Self {
             core,
             session,
+            served,
             event: "connect".to_owned(),
             disconnect: false,
             args: Vec::new(),
@@ -138,7 +145,7 @@ impl Scope for Flow {
         }
         let value = match name {
             "payload" => return self.args.first().map(Cow::Borrowed),
-            "option" => return Some(Cow::Borrowed(&self.session.mount.options)),
+            "option" => return Some(Cow::Borrowed(&self.served.options)),
             "args" => Value::from(self.args.clone()),
             "event" => Value::from(self.event.as_str()),
             "sid" => Value::from(&*self.session.sid),

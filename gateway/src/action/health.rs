@@ -9,7 +9,7 @@ use crate::{core::Core, mount::Mounted};
 pub async fn health(core: &Core, mount: &Mounted) -> Value {
     let upstream =
         core.upstreams.get(&mount.upstream).is_some_and(crate::upstream::Upstream::healthy);
-    let sessions = core.state.count(&collection(&mount.contract)).await;
+    let sessions = core.state.count(&collection(&mount.contract())).await;
     json!({
         "healthy": upstream && sessions.is_ok(),
         "upstream": upstream,

@@ -66,7 +66,7 @@ fn holder(hold: &Hold) -> Value {
 }
 
 pub(super) async fn lock(flow: &mut Flow, step: &LockStep) -> Result<(), Stopped> {
-    let contract = flow.session.mount.contract.clone();
+    let contract = flow.served.contract.clone();
     let Meant { rule, with, name, room } = meant(flow, &contract.lock, step)?;
     let kind = step.kind.as_ref().and_then(|kind| kind.fill_text(flow));
     let kind = kind.unwrap_or_else(|| "exclusive".to_owned());
@@ -106,7 +106,7 @@ pub(super) async fn lock(flow: &mut Flow, step: &LockStep) -> Result<(), Stopped
 }
 
 pub(super) async fn unlock(flow: &mut Flow, step: &LockStep) -> Result<(), Stopped> {
-    let contract = flow.session.mount.contract.clone();
+    let contract = flow.served.contract.clone();
     let meant = meant(flow, &contract.lock, step)?;
     let (core, session) = (flow.core.clone(), flow.session.clone());
     let place = place(&session.mount.namespace, &meant.name);
@@ -136,7 +136,7 @@ fn announce_one(core: &Core, session: &Session, released: &[Released], reason: &
 }
 
 pub(super) async fn unlocked(flow: &mut Flow, step: &LockStep) -> Result<(), Stopped> {
-    let contract = flow.session.mount.contract.clone();
+    let contract = flow.served.contract.clone();
     let meant = meant(flow, &contract.lock, step)?;
     let session = &flow.session;
     let mine = session.holder();
@@ -167,8 +167,8 @@ pub(super) fn unlocked_by(core: &Core, mount: &Mounted, released: &Released, rea
         return;
     }
     let data = &released.hold.data;
-    let rule =
-        data.get("rule").and_then(Value::as_str).and_then(|rule| mount.contract.lock.get(rule));
+    let contract = mount.contract();
+    let rule = data.get("rule").and_then(Value::as_str).and_then(|rule| contract.lock.get(rule));
     let (Some(rule), Some(room)) = (rule, data.get("room").and_then(Value::as_str)) else { return };
     let with: Map<String, Value> =
         data.get("with").and_then(Value::as_object).cloned().unwrap_or_default();

@@ -25,6 +25,7 @@ use std::{future::Future, pin::Pin, sync::Arc, time::Instant};
 use bytes::Bytes;
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::{Map, Value, json};
+use tracing::Instrument;
 
 pub use announce::announce;
 pub use announce::lapses;
@@ -39,11 +40,13 @@ pub use locks::free;
 pub use rooms::{Chooser, admit_room, check_room, join, leave};
 
 use crate::{
-    contract::{Refused, Step, Verb},
+    contract::{Contract, Refused, Step, Verb},
     core::Core,
     gate,
+    mount::Served,
     refusal::{Code, Refusal},
     session::{Released, Session},
+    trace,
 };
 
 /// A refusal, and how its sender is told where the step says so.
@@ -138,25 +141,49 @@ pub struct Done {
     pub disconnect: bool,
 }
 
-/// Handles one event from the gate to its ack. `asked` says whether its sender wants one.
+/// An event whose turn has come.
+#[derive(Debug)]
+pub struct Incoming {
+    /// Its name.
+    pub name: String,
+    /// Its arguments.
+    pub args: Vec<Value>,
+    /// Binary attachments of the arguments.
+    pub binaries: Vec<Bytes>,
+    /// Its sender wants an ack.
+    pub asked: bool,
+    /// By which those behind it are let go before it is over.
+    pub released: Released,
+}
+
+/// Handles one event from the gate to its ack.
 ///
 /// # Errors
 /// The refusal, already told by its event where that is to be sent; the ack is the caller's.
 pub async fn perform(
     core: &Arc<Core>,
     session: &Arc<Session>,
-    name: String,
-    args: Vec<Value>,
-    binaries: Vec<Bytes>,
-    asked: bool,
-    released: Released,
+    incoming: Incoming,
 ) -> Result<Done, Refusal> {
     let begun = Instant::now();
-    let event = gate::shown(&name);
+    let Incoming { name, args, asked, .. } = &incoming;
+    let (event, asked) = (gate::shown(name), *asked);
     // Only a refusal that shows something of the payload needs it after the event is over.
-    let payload = args.first().filter(|_| shows_payload(session, &name)).cloned();
-    let result = permit_and_run(core, session, name, args, binaries, asked, released).await;
-    core.metrics.handled(&session.mount.contract.name, &event, begun.elapsed());
+    let served = session.mount.served();
+    let payload = args.first().filter(|_| shows_payload(&served.contract, name)).cloned();
+    let counter = served.handled.get(name).cloned();
+    let span = trace::event(
+        session.begun.as_ref(),
+        session.since,
+        &session.sid,
+        &served.contract.name,
+        &event,
+    );
+    let done = permit_and_run(core, session, served, incoming);
+    let result = done.instrument(span.clone()).await;
+    let outcome = result.as_ref().err().map_or("ok", |stopped| stopped.refusal.code.as_str());
+    span.record("outcome", outcome);
+    core.metrics.handled(counter.as_ref(), begun.elapsed(), trace::context(&span).as_ref());
     result.map_err(|stopped| {
         core.metrics.refused(stopped.refusal.code);
         tracing::debug!(sid = %session.sid, code = stopped.refusal.code.as_str(), "event refused");
@@ -166,8 +193,7 @@ pub async fn perform(
 }
 
 /// Whether the way in which an event's refusal is told looks at its payload.
-fn shows_payload(session: &Session, event: &str) -> bool {
-    let contract = &session.mount.contract;
+fn shows_payload(contract: &Contract, event: &str) -> bool {
     let refused = contract.event.get(event).and_then(|event| event.refused.as_ref());
     refused.unwrap_or(&contract.refused).shows_payload
 }
@@ -175,21 +201,19 @@ fn shows_payload(session: &Session, event: &str) -> bool {
 async fn permit_and_run(
     core: &Arc<Core>,
     session: &Arc<Session>,
-    name: String,
-    args: Vec<Value>,
-    binaries: Vec<Bytes>,
-    asked: bool,
-    released: Released,
+    served: Arc<Served>,
+    incoming: Incoming,
 ) -> Result<Done, Stopped> {
+    let Incoming { name, args, binaries, asked, released } = incoming;
     if session.mount.debug {
         let done = Box::pin(crate::debug::perform(core, session, &name, args, binaries)).await;
         return done.map_err(Stopped::from);
     }
-    let contract = &session.mount.contract;
+    let contract = &served.contract;
     if name == auth::REFRESH && !contract.event.contains_key(&name) {
         return Box::pin(auth::refresh_anywhere(core, session, &args)).await.map_err(Stopped::from);
     }
-    let permitted = gate::check(session, name, args, binaries)?;
+    let permitted = gate::check(session, served, name, args, binaries)?;
     gate::pace(core, session, &permitted).await?;
     if session.wants_mark() {
         Box::pin(presence::mark(core, session)).await;
@@ -198,7 +222,7 @@ async fn permit_and_run(
 }
 
 async fn run(mut flow: Flow) -> Result<Done, Stopped> {
-    let contract = flow.session.mount.contract.clone();
+    let contract = flow.served.contract.clone();
     let Some(event) = contract.event.get(&flow.event) else {
         return Err(Refusal::new(Code::UnknownEvent, "unknown event").into());
     };
@@ -296,7 +320,7 @@ async fn verb(flow: &mut Flow, verb: &Verb) -> Result<(), Stopped> {
 /// Done for every connection that was let in.
 pub async fn on_connect(core: &Arc<Core>, session: &Arc<Session>) {
     presence::mark(core, session).await;
-    let contract = session.mount.contract.clone();
+    let contract = session.mount.contract();
     if session.mount.debug || contract.on_connect.steps.is_empty() {
         return;
     }

@@ -40,7 +40,7 @@ fn wish(session: &Session, actor: &Actor, status: &Value, at: u64) -> Wish {
 /// Marks a user as present, once for each connection, so that its going is noticed. A connection that
 /// has not said who it is has no presence.
 pub(super) async fn mark(core: &Arc<Core>, session: &Arc<Session>) {
-    if session.mount.debug || session.mount.contract.presence.is_none() {
+    if session.mount.debug || session.mount.contract().presence.is_none() {
         return;
     }
     let actor = session.actor();
@@ -58,7 +58,7 @@ pub(super) async fn mark(core: &Arc<Core>, session: &Arc<Session>) {
 
 pub(super) async fn presence(flow: &mut Flow, template: &Template) -> Result<(), Stopped> {
     let session = flow.session.clone();
-    let contract = session.mount.contract.clone();
+    let contract = session.mount.contract();
     let Some(rule) = &contract.presence else { return Ok(()) };
     let actor = session.actor();
     let status = template.fill(flow);
@@ -104,7 +104,8 @@ async fn shared_rooms(core: &Arc<Core>, session: &Arc<Session>) -> Vec<String> {
 
 /// A user's last connection is gone: it is offline, where it was.
 pub(super) fn gone(core: &Core, mount: &Mounted, released: &Released, rooms: &[String]) {
-    let Some(rule) = &mount.contract.presence else { return };
+    let contract = mount.contract();
+    let Some(rule) = &contract.presence else { return };
     if !released.last || rooms.is_empty() {
         return;
     }

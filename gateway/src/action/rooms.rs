@@ -127,11 +127,11 @@ pub async fn join(
         return Err(Refusal::new(Code::Forbidden, "this room is another connection's"));
     }
     session
-        .enter(room, core.limits.rooms_per_connection)
+        .enter(room, core.limits.load().rooms_per_connection)
         .map_err(|_full| Refusal::new(Code::LimitExceeded, "in as many rooms as one may be"))?;
     // It is in it from now on; the other pods reach it there when this is over, and nobody is told before.
     let reached = core.fanout.wire().join(namespace, &session.sid, room);
-    let contract = session.mount.contract.clone();
+    let contract = session.mount.contract();
     let rule = contract.room_rule(room);
     let personal = room.starts_with(USER) || rule.as_ref().is_some_and(|(rule, _)| rule.personal);
     if personal && session.identity().user.is_some() {
@@ -152,7 +152,7 @@ pub async fn join(
         ttl: None,
         at_most: None,
     };
-    let (held, ()) = tokio::join!(core.state.hold(wish), reached);
+    let (held, ()) = tokio::join!(core.metrics.asked("hold", core.state.hold(wish)), reached);
     let held = match held {
         Ok(Ok(held)) => held,
         Ok(Err(_)) => return Ok(json!([actor.to_value()])),
@@ -243,7 +243,7 @@ pub async fn leave(core: &Arc<Core>, session: &Arc<Session>, room: &str) {
     let namespace = &session.mount.namespace;
     core.fanout.wire().leave(namespace, &session.sid, room);
     session.left(room);
-    let keeps = session.mount.contract.room_rule(room).is_some_and(|(rule, _)| rule.roster);
+    let keeps = session.mount.contract().room_rule(room).is_some_and(|(rule, _)| rule.roster);
     if !keeps {
         return;
     }

@@ -45,7 +45,8 @@ fn members(holds: &[adapter::Hold]) -> Value {
 
 /// A connection is gone from a list.
 pub(super) async fn left(core: &Arc<Core>, mount: &Arc<Mounted>, list: &str) {
-    let Some(rule) = mount.contract.roster.get(list) else { return };
+    let contract = mount.contract();
+    let Some(rule) = contract.roster.get(list) else { return };
     let holds = match core.state.holds(&place(&mount.namespace, list)).await {
         Ok(holds) => holds,
         Err(error) => {

@@ -25,7 +25,7 @@ fn place(namespace: &str, room: &str) -> Place {
 
 pub(super) async fn typing(flow: &mut Flow, step: &TypingStep) -> Result<(), Stopped> {
     let session = flow.session.clone();
-    let contract = session.mount.contract.clone();
+    let contract = session.mount.contract();
     let Some(rule) = &contract.typing else { return Ok(()) };
     let on = step.on.fill(flow) == Value::Bool(true);
     let rooms = match step.room.as_ref().and_then(|room| room.fill_text(flow)) {
@@ -59,9 +59,10 @@ pub(super) async fn typing(flow: &mut Flow, step: &TypingStep) -> Result<(), Sto
 }
 
 fn tell(core: &Core, mount: &Mounted, room: &str, sid: &str, actor: &Actor, on: bool) {
-    let Some(rule) = &mount.contract.typing else { return };
+    let contract = mount.contract();
+    let Some(rule) = &contract.typing else { return };
     let mut parts = serde_json::Map::new();
-    if let Some((_, Some((param, value)))) = mount.contract.room_rule(room) {
+    if let Some((_, Some((param, value)))) = contract.room_rule(room) {
         parts.insert(param.to_owned(), Value::from(value));
     }
     parts.insert("name".to_owned(), Value::from(room));
@@ -76,7 +77,7 @@ fn tell(core: &Core, mount: &Mounted, room: &str, sid: &str, actor: &Actor, on: 
 
 /// A session types no more in a room that it leaves.
 pub(super) async fn stop(core: &Arc<Core>, session: &Arc<Session>, room: &str) {
-    if session.mount.contract.typing.is_none() {
+    if session.mount.contract().typing.is_none() {
         return;
     }
     let place = place(&session.mount.namespace, room);

@@ -29,7 +29,7 @@ async fn ask(flow: &mut Flow, step: &UpstreamStep) -> Result<(), Stopped> {
     {
         let full = || Refusal::new(Code::Unavailable, "too much work is waiting, try again later");
         let _place = flow.core.turns.clone().try_acquire_owned().map_err(|_| full())?;
-        let key = format!("{}:{id}", documents::collection(&flow.session.mount.contract));
+        let key = format!("{}:{id}", documents::collection(&flow.served.contract));
         let ticket = flow.core.state.line_up(&key);
         flow.release();
         let abandon = flow.core.abandon.clone();
@@ -57,7 +57,7 @@ fn leaving() -> Stopped {
 fn call(flow: &Flow, step: &UpstreamStep, id: Option<&str>) -> Result<Answers, Stopped> {
     use crate::contract::Scope as _;
     let session = &flow.session;
-    let rule = session.mount.contract.event.get(&flow.event);
+    let rule = flow.served.contract.event.get(&flow.event);
     let name = step
         .name
         .as_deref()
@@ -71,7 +71,7 @@ fn call(flow: &Flow, step: &UpstreamStep, id: Option<&str>) -> Result<Answers, S
     let state =
         id.and_then(|_| flow.root("session")).and_then(|session| session.get("state").cloned());
     Ok(upstream.call(Call {
-        contract: session.mount.contract.name.clone(),
+        contract: flow.served.contract.name.clone(),
         namespace: session.mount.namespace.clone(),
         event: flow.event.clone(),
         args: flow.args().iter().map(|arg| lower_binary(arg, flow.binaries())).collect(),

@@ -4,10 +4,12 @@ use std::{
     collections::BTreeMap,
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
+    sync::Arc,
     time::Duration,
 };
 
 use adapter_redis::{RedisConfig, socketio::AdapterConfig};
+use arc_swap::ArcSwap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -17,6 +19,9 @@ use crate::{
     identity::{AuthConfig, Secret},
     upstream::UpstreamConfig,
 };
+
+/// Limits that a reload replaces.
+pub type Limits = Arc<ArcSwap<LimitsConfig>>;
 
 /// The whole configuration.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]

@@ -41,13 +41,14 @@ impl Scope for OutScope<'_> {
 /// # Errors
 /// [`Broken`].
 pub fn complete(mount: &Mounted, event: &str, args: &mut Vec<Value>) -> Result<(), Broken> {
-    let contract = &mount.contract;
+    let served = mount.served();
+    let contract = &served.contract;
     let Some(out) = contract.out.get(event).filter(|_| !mount.debug) else { return Ok(()) };
     let mut data = args.first().cloned().unwrap_or(Value::Null);
     rename(&mut data, &out.aliases);
     if let Some(template) = &out.default {
         let defaults = {
-            let scope = OutScope { event, data: &data, options: &mount.options };
+            let scope = OutScope { event, data: &data, options: &served.options };
             template.fill(&scope)
         };
         fill_gaps(&mut data, defaults);
@@ -56,7 +57,7 @@ pub fn complete(mount: &Mounted, event: &str, args: &mut Vec<Value>) -> Result<(
         shape.check(&data).map_err(|message| Broken { event: event.to_owned(), message })?;
     }
     if let Some(envelope) = &contract.envelope {
-        let scope = OutScope { event, data: &data, options: &mount.options };
+        let scope = OutScope { event, data: &data, options: &served.options };
         let filled = envelope.fill(&scope);
         data = enveloped(data, filled);
     }

@@ -17,6 +17,7 @@ pub use pace::pace;
 use crate::{
     contract::{Contract, Event},
     fanout,
+    mount::Served,
     refusal::{Code, Refusal},
     session::Session,
     wire::placeholders_are_good,
@@ -35,13 +36,18 @@ pub struct Permitted {
     pub args: Vec<Value>,
     /// Binary attachments of the arguments.
     pub binaries: Vec<Bytes>,
-    contract: Arc<Contract>,
+    served: Arc<Served>,
 }
 
 impl Permitted {
+    /// What it was checked against, and is handled by.
+    pub fn served(&self) -> Arc<Served> {
+        self.served.clone()
+    }
+
     /// What the contract says of it.
     pub fn rule(&self) -> Option<&Event> {
-        self.contract.event.get(&self.name)
+        self.served.contract.event.get(&self.name)
     }
 }
 
@@ -59,11 +65,12 @@ pub fn shown(name: &str) -> String {
 /// The refusal that its sender is told.
 pub fn check(
     session: &Session,
+    served: Arc<Served>,
     name: String,
     mut args: Vec<Value>,
     binaries: Vec<Bytes>,
 ) -> Result<Permitted, Refusal> {
-    let contract = &session.mount.contract;
+    let contract = &served.contract;
     let Some(event) = contract.event.get(&name) else {
         return Err(Refusal::new(Code::UnknownEvent, format!("unknown event {}", shown(&name))));
     };
@@ -73,7 +80,7 @@ pub fn check(
     shape(event, &mut args)?;
     may(session, event)?;
     identity(session, contract, &args)?;
-    Ok(Permitted { name, args, binaries, contract: contract.clone() })
+    Ok(Permitted { name, args, binaries, served })
 }
 
 fn shape(event: &Event, args: &mut Vec<Value>) -> Result<(), Refusal> {

@@ -15,7 +15,7 @@ pub async fn pace(core: &Core, session: &Session, event: &Permitted) -> Result<(
     if charges.is_empty() {
         return Ok(());
     }
-    let verdict = match core.state.charge(&charges).await {
+    let verdict = match core.metrics.asked("charge", core.state.charge(&charges)).await {
         Ok(verdict) => verdict,
         Err(error) => {
             tracing::debug!(%error, "this pod's own buckets stand in");
@@ -31,7 +31,7 @@ pub async fn pace(core: &Core, session: &Session, event: &Permitted) -> Result<(
 
 fn charges(core: &Core, session: &Session, event: &Permitted) -> Vec<Charge> {
     let mut charges = Vec::new();
-    let limit = core.limits.user;
+    let limit = core.limits.load().user;
     let identity = session.identity();
     if let Some(user) = identity.user.as_ref().filter(|_| limit.events_per_second > 0) {
         charges.push(Charge {

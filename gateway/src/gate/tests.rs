@@ -10,6 +10,7 @@ use crate::{
     accept::Engines,
     config::{Config, Mount},
     contract::{BUILT_IN, Contract},
+    metrics::Metrics,
     mount::{Mounted, mounts},
     refusal::Code,
     session::{Bucket, Identity, Session},
@@ -18,10 +19,11 @@ use crate::{
 
 fn session(mount: &Arc<Mounted>, identity: Identity) -> Session {
     let config = Config::default();
-    let metrics = crate::metrics::Metrics::new(&std::collections::HashMap::new()).expect("metrics");
-    let engine = Engines::new(&config.limits, metrics.edge)
-        .admit(Ipv4Addr::LOCALHOST.into(), Instant::now())
-        .expect("room for one");
+    let metrics = Metrics::new().expect("metrics");
+    let engine =
+        Engines::new(&Arc::new(arc_swap::ArcSwap::from_pointee(config.limits)), metrics.edge)
+            .admit(Ipv4Addr::LOCALHOST.into(), Instant::now())
+            .expect("room for one");
     let bucket = Bucket::new(0, 0, Instant::now());
     let ip = Ipv4Addr::LOCALHOST.into();
     Session::new(
@@ -37,7 +39,8 @@ fn session(mount: &Arc<Mounted>, identity: Identity) -> Session {
 
 fn everybody() -> Vec<Session> {
     let config = Config::default();
-    let mounted = mounts(&config).expect("the demo mounting");
+    let metrics = Metrics::new().expect("metrics");
+    let mounted = mounts(&config, &metrics.events).expect("the demo mounting");
     let user = crate::identity::User { id: "ann".to_owned(), name: None };
     let roles = ["teacher", "service"].map(str::to_owned).to_vec();
     mounted
@@ -88,10 +91,10 @@ proptest! {
     #[test]
     fn any_payload_of_any_event(args in proptest::collection::vec(any_json(), 0..3), odd in "\\PC{0,20}") {
         for session in everybody() {
-            let names: Vec<String> = session.mount.contract.event.keys().cloned().collect();
+            let names: Vec<String> = session.mount.contract().event.keys().cloned().collect();
             for name in names.into_iter().chain([odd.clone()]) {
-                let known = session.mount.contract.event.contains_key(&name);
-                let checked = check(&session, name, args.clone(), Vec::new());
+                let known = session.mount.contract().event.contains_key(&name);
+                let checked = check(&session, session.mount.served(), name, args.clone(), Vec::new());
                 if !known {
                     prop_assert_eq!(checked.expect_err("unknown").code, Code::UnknownEvent);
                 }
@@ -128,7 +131,8 @@ fn who_may() {
         }],
         ..Config::default()
     };
-    let mounted = mounts(&config).expect("mounts");
+    let metrics = Metrics::new().expect("metrics");
+    let mounted = mounts(&config, &metrics.events).expect("mounts");
     let of = |roles: &[&str]| Identity {
         user: Some(crate::identity::User { id: "ann".to_owned(), name: None }),
         roles: roles.iter().map(|role| (*role).to_owned()).collect(),
@@ -170,7 +174,8 @@ fn who_may() {
     ];
     for (name, identity, event, payload, want) in cases {
         let session = session(&mounted[0], identity);
-        let got = check(&session, event.to_owned(), vec![payload], Vec::new());
+        let got =
+            check(&session, session.mount.served(), event.to_owned(), vec![payload], Vec::new());
         assert_eq!(got.err().map(|refusal| refusal.code), want, "{name}");
     }
 }

@@ -19,6 +19,7 @@ use std::{
     time::{Instant, SystemTime},
 };
 
+use opentelemetry::trace::SpanContext;
 use parking_lot::{Mutex, RwLock};
 use serde_json::Value;
 use tokio::sync::Notify;
@@ -30,7 +31,7 @@ pub use line::{Line, Overfull, Released};
 pub use pace::{Bucket, Flood};
 pub use registry::Registry;
 
-use crate::{mount::Mounted, wire::Peer};
+use crate::{mount::Mounted, trace, wire::Peer};
 
 /// One connection in one namespace.
 #[derive(Debug)]
@@ -43,6 +44,10 @@ pub struct Session {
     pub ip: IpAddr,
     /// When it connected.
     pub since: SystemTime,
+    /// The span of its handshake, where that is exported.
+    pub begun: Option<SpanContext>,
+    /// What its lines in the log are in.
+    pub span: tracing::Span,
     /// Its transport, for disconnecting it.
     pub peer: Peer,
     /// Its events, in order.
@@ -104,6 +109,8 @@ impl Session {
             mount,
             ip,
             since: SystemTime::now(),
+            begun: trace::context(&tracing::Span::current()),
+            span: tracing::info_span!("connection", sid, %ip),
             peer,
             line: Line::new(waiting),
             identity: RwLock::new(Arc::new(identity)),
@@ -272,7 +279,7 @@ impl Session {
 
     /// Whether its user's presence may have to be marked.
     pub fn wants_mark(&self) -> bool {
-        self.mount.contract.presence.is_some() && !self.present.load(Ordering::Acquire)
+        self.mount.contract().presence.is_some() && !self.present.load(Ordering::Acquire)
     }
 
     /// Presence is to be marked anew, for another user.

@@ -98,6 +98,8 @@ pub struct Handshake {
     pub authorization: Option<String>,
     /// The peer's address.
     pub ip: IpAddr,
+    /// The trace that its handshake is part of, as W3C writes it.
+    pub traceparent: Option<Box<str>>,
     /// For disconnecting it.
     pub peer: Peer,
 }
@@ -136,6 +138,8 @@ pub trait Application: Send + Sync + 'static {
 pub struct Arrival {
     /// The peer's address.
     pub ip: IpAddr,
+    /// The trace that the request is part of, as W3C writes it.
+    pub traceparent: Option<Box<str>>,
     /// The Engine.IO session, as the edge counts and closes it.
     pub engine: Arc<Engine>,
 }

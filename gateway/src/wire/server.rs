@@ -10,7 +10,7 @@ use std::{
     future::Future,
     sync::{Arc, Weak},
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use adapter_redis::socketio::Profile;
@@ -355,7 +355,12 @@ impl Wire {
             Some(sid) if self.is_connection(namespace, &target.rooms[0]) => {
                 fabric.send_one(sid, frame)
             }
-            Some(_) | None => fabric.send(target, frame, volatile),
+            Some(_) | None => {
+                let begun = Instant::now();
+                let missed = fabric.send(target, frame, volatile);
+                self.metrics.delivered(begun.elapsed());
+                missed
+            }
         };
         self.sent(namespace, target, bytes, missed);
     }
@@ -466,6 +471,7 @@ async fn let_in(
         auth,
         authorization,
         ip: arrival.ip,
+        traceparent: arrival.traceparent,
         peer: Peer { socket: Arc::downgrade(socket), engine: arrival.engine },
     };
     let session = application.admit(namespace, handshake).await.map_err(Rejected)?;

@@ -51,6 +51,11 @@ async fn subscribe(socket: SocketRef, Data(Named { channel }): Data<Named>, ack:
     acknowledge(ack, "subscribe");
 }
 
+async fn unsubscribe(socket: SocketRef, Data(Named { channel }): Data<Named>, ack: AckSender) {
+    socket.leave(channel);
+    acknowledge(ack, "unsubscribe");
+}
+
 async fn message(socket: SocketRef, Data(payload): Data<Value>, ack: AckSender) {
     let channel = payload.get("channel").and_then(Value::as_str).map(str::to_owned);
     if let Some(channel) = channel {
@@ -62,6 +67,7 @@ async fn message(socket: SocketRef, Data(payload): Data<Value>, ack: AckSender) 
 async fn connected(socket: SocketRef) {
     socket.on("ping", ping);
     socket.on("subscribe", subscribe);
+    socket.on("unsubscribe", unsubscribe);
     socket.on("message", message);
 }
 

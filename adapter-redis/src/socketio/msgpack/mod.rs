@@ -15,7 +15,7 @@ pub(crate) use read::{Reader, Token};
 pub(crate) use write::Writer;
 
 /// Why a message is ignored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, thiserror::Error)]
 pub(crate) enum Malformed {
     /// It ends too early.
     #[error("the message ends too early")]
