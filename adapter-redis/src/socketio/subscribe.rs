@@ -355,8 +355,11 @@ impl Subscriber {
                 Heard { table: self.table.clone(), pushes: Arc::default(), gone: Arc::default() };
             match self.dialer.dial(Some(&heard)).await {
                 Ok(dialed) => {
-                    wait = DIAL_AGAIN.0;
                     let Err(error) = self.listen(&dialed, &heard).await;
+                    // Where not even that was allowed, there is no hurry.
+                    if self.table.is_up() {
+                        wait = DIAL_AGAIN.0;
+                    }
                     let server = dialed.node.name();
                     warn!(server, %error, "the subscribing connection is lost");
                     self.dialer.failed(&dialed.node);

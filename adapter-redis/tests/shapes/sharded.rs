@@ -8,11 +8,11 @@ use std::{
     time::Duration,
 };
 
-use adapter_redis::socketio::PubSub;
+use adapter_redis::socketio::{PubSub, Reach};
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{Pod, patient},
+    harness::{Node, Pod, patient},
     installation::{Instance, Shards},
     redis_server::{PATIENCE, until},
     two::{Two, join},
@@ -214,6 +214,33 @@ async fn sharded_channels_bear_junk() {
     // Everybody's channel, the room's and the client's own.
     assert_eq!(after.malformed - before.malformed, 3 * 6, "{after:?}");
     assert_eq!(after.gaps, 0);
+}
+
+/// As an old Redis does, and some that are for hire.
+#[tokio::test(flavor = "multi_thread")]
+async fn sharded_channels_that_are_not_there_keep_nobody_from_his_own_clients() {
+    let server = Instance::start(&["--save", "", "--rename-command", "SSUBSCRIBE", ""]).await;
+    let config = adapter_redis::RedisConfig {
+        url: format!("redis://{}", server.address()).into(),
+        ..adapter_redis::RedisConfig::default()
+    };
+    let settings = adapter_redis::socketio::AdapterConfig {
+        pubsub: PubSub::Sharded,
+        ..adapter_redis::socketio::AdapterConfig::default()
+    };
+    let pod = Pod::of(&config, "a", settings).await;
+    let node = Node::with(String::new());
+    let id = node.join("a", &pod.port).await;
+    node.until("a", "attached").await;
+    let reach = pod.adapter.join(id.parse().unwrap(), "room").await;
+    assert_eq!(reach, Reach::Local);
+    pod.io.to("room").emit("here", &1).await.unwrap();
+    assert!(node.until("a", "here").await.is_empty());
+    assert!(!pod.bus.is_up(), "it is told to whoever asks");
+    // The others have the requests and the channels of emitters, which are not sharded.
+    let listeners = server.ask("PUBSUB NUMSUB socket.io#/#room#").await;
+    let (_, count): (String, u32) = redis::from_redis_value(listeners).unwrap();
+    assert_eq!(count, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
