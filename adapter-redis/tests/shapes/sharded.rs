@@ -80,6 +80,7 @@ fn traffic(two: &Two, over: &Arc<AtomicBool>) -> tokio::task::JoinHandle<u64> {
     let (io, over) = (two.pods[0].io.clone(), over.clone());
     tokio::spawn(async move {
         let mut pace = tokio::time::interval(Duration::from_millis(2));
+        pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut sent = 0;
         while !over.load(Ordering::Relaxed) {
             pace.tick().await;
