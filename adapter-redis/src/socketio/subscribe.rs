@@ -26,7 +26,7 @@ use tracing::{debug, info, warn};
 
 use super::{
     counters::Counters,
-    dialer::{Dialed, Dialer, gone, too_late},
+    dialer::{Dialed, Dialer, too_late},
     hooks::Hooks,
 };
 
@@ -72,6 +72,8 @@ struct Entries {
     by_channel: HashMap<Arc<str>, Entry>,
     /// Channels that the task has to look at. Only kept while there is a connection.
     changed: HashSet<Arc<str>>,
+    /// Sharded channels that are being left, and how often. What Redis leaves otherwise it took away.
+    leaving: HashMap<Arc<str>, usize>,
     connected: bool,
     /// Since when not everything wished for is subscribed to.
     down_since: Option<Instant>,
@@ -105,15 +107,23 @@ pub(crate) struct Table {
     /// How long a wish is worth waiting for.
     patience: Duration,
     longest: u64,
+    /// Whether its channels are.
+    sharded: bool,
     settled: tokio::sync::watch::Sender<bool>,
 }
 
 impl Table {
-    pub(crate) fn new(counters: Arc<Counters>, patience: Duration, longest: u64) -> Self {
+    pub(crate) fn new(
+        counters: Arc<Counters>,
+        patience: Duration,
+        longest: u64,
+        sharded: bool,
+    ) -> Self {
         Self {
             entries: Mutex::new(Entries {
                 by_channel: HashMap::new(),
                 changed: HashSet::new(),
+                leaving: HashMap::new(),
                 connected: false,
                 down_since: Some(Instant::now()),
                 began: false,
@@ -124,6 +134,7 @@ impl Table {
             counters,
             patience,
             longest,
+            sharded,
             settled: tokio::sync::watch::Sender::new(false),
         }
     }
@@ -213,6 +224,7 @@ impl Table {
         let mut entries = self.entries.lock();
         entries.connected = true;
         entries.changed.clear();
+        entries.leaving.clear();
         entries.by_channel.keys().cloned().collect()
     }
 
@@ -228,6 +240,9 @@ impl Table {
                 Some(entry) if entry.wishes == 0 => {
                     entries.stand -= usize::from(entry.stands);
                     entries.remove(&channel);
+                    if self.sharded {
+                        *entries.leaving.entry(channel.clone()).or_default() += 1;
+                    }
                     leave.push(channel);
                 }
                 Some(entry) if !entry.stands => subscribe.push(channel),
@@ -282,12 +297,18 @@ impl Table {
         self.settled.send_replace(false);
     }
 
-    /// Whether a channel that was left is one that is still wished for.
+    /// Whether a sharded channel that is heard no more is one that is still wished for. It may be one that
+    /// was only just subscribed to.
     fn misses(&self, data: &[Value]) -> bool {
         let Some(Value::BulkString(channel)) = data.first() else { return false };
         let Ok(channel) = std::str::from_utf8(channel) else { return false };
-        let entries = self.entries.lock();
-        entries.by_channel.get(channel).is_some_and(|entry| entry.stands)
+        let mut entries = self.entries.lock();
+        match entries.leaving.get_mut(channel) {
+            Some(1) => drop(entries.leaving.remove(channel)),
+            Some(times) => *times -= 1,
+            None => return entries.by_channel.contains_key(channel),
+        }
+        false
     }
 
     fn deliver(&self, data: Vec<Value>) {
@@ -323,19 +344,41 @@ pub(crate) struct Heard {
     table: Arc<Table>,
     pushes: Arc<AtomicU64>,
     gone: Arc<Notify>,
+    moved: Arc<Notify>,
 }
 
 impl Heard {
+    fn new(table: &Arc<Table>) -> Self {
+        Self {
+            table: table.clone(),
+            pushes: Arc::default(),
+            gone: Arc::default(),
+            moved: Arc::default(),
+        }
+    }
+
     pub(crate) fn push(&self, push: PushInfo) {
         self.pushes.fetch_add(1, Ordering::Relaxed);
         match push.kind {
             PushKind::Message | PushKind::SMessage => self.table.deliver(push.data),
             // A slot that moves takes its channels along: they are to be found where it is now.
-            PushKind::SUnsubscribe if self.table.misses(&push.data) => self.gone.notify_one(),
+            PushKind::SUnsubscribe if self.table.misses(&push.data) => self.moved.notify_one(),
             PushKind::Disconnection => self.gone.notify_one(),
             _ => {}
         }
     }
+}
+
+/// Why a connection is no longer listened to.
+#[derive(Debug, thiserror::Error)]
+enum Lost {
+    /// What it is for is at another server now.
+    #[error("another server has its channels now")]
+    Elsewhere,
+    #[error("it was closed")]
+    Gone,
+    #[error(transparent)]
+    Failed(#[from] RedisError),
 }
 
 /// The task that keeps what is wished for subscribed to.
@@ -351,19 +394,23 @@ impl Subscriber {
     pub(crate) async fn run(self) {
         let mut wait = DIAL_AGAIN.0;
         loop {
-            let heard =
-                Heard { table: self.table.clone(), pushes: Arc::default(), gone: Arc::default() };
+            let heard = Heard::new(&self.table);
             match self.dialer.dial(Some(&heard)).await {
                 Ok(dialed) => {
-                    let Err(error) = self.listen(&dialed, &heard).await;
-                    // Where not even that was allowed, there is no hurry.
-                    if self.table.is_up() {
-                        wait = DIAL_AGAIN.0;
-                    }
+                    let Err(lost) = self.listen(&dialed, &heard).await;
                     let server = dialed.node.name();
-                    warn!(server, %error, "the subscribing connection is lost");
+                    warn!(server, error = %lost, "the subscribing connection is lost");
+                    let stood = self.table.is_up();
                     self.dialer.failed(&dialed.node);
                     self.table.fall();
+                    if stood {
+                        // Where not even that was allowed, there is no hurry.
+                        wait = DIAL_AGAIN.0;
+                    }
+                    if stood && matches!(lost, Lost::Elsewhere) {
+                        self.dialer.nodes.look_again().await;
+                        continue;
+                    }
                 }
                 Err(error) => {
                     self.table.counters.failed_dials.one();
@@ -378,7 +425,7 @@ impl Subscriber {
     }
 
     /// Subscribes to everything, then to what changes, until the connection fails.
-    async fn listen(&self, dialed: &Dialed, heard: &Heard) -> Result<Infallible, RedisError> {
+    async fn listen(&self, dialed: &Dialed, heard: &Heard) -> Result<Infallible, Lost> {
         let mut connection = dialed.connection.clone();
         for channels in self.table.begin().chunks(BATCH) {
             self.subscribe(&mut connection, heard, channels).await?;
@@ -392,9 +439,10 @@ impl Subscriber {
         let mut rounds = self.dialer.nodes.rounds();
         loop {
             tokio::select! {
-                () = heard.gone.notified() => return Err(gone()),
+                () = heard.gone.notified() => return Err(Lost::Gone),
+                () = heard.moved.notified() => return Err(Lost::Elsewhere),
                 Ok(()) = rounds.changed() => if !self.dialer.is_right(&dialed.node) {
-                    return Err(gone());
+                    return Err(Lost::Elsewhere);
                 },
                 () = self.table.wake.notified() => self.follow(&mut connection, heard).await?,
                 _ = ping.tick() => {

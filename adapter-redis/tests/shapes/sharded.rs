@@ -135,6 +135,7 @@ async fn sharded_channels_move_with_their_slot_under_traffic() {
     let sent = sending.await.unwrap();
     let heard = is_sound(&two, sent).await;
     println!("{heard} of {sent} arrived while the slot moved three times");
+    assert!(heard as u64 > sent / 2, "what waited arrives: {heard} of {sent}");
     let [a, b] = [&two.pods[0], &two.pods[1]].map(|pod| pod.bus.counters().snapshot());
     assert!(b.gaps >= 3, "each move is told: {b:?}");
     assert_eq!((a.refused, a.stale, b.malformed), (0, 0, 0));
@@ -161,6 +162,7 @@ async fn sharded_channels_survive_the_failover_of_their_shard() {
     let sent = sending.await.unwrap();
     let heard = is_sound(&two, sent).await;
     println!("{heard} of {sent} arrived over a failover");
+    assert!(heard as u64 > sent / 2, "what waited arrives: {heard} of {sent}");
     let a = two.pods[0].bus.counters().snapshot();
     let out = a.published + a.unconfirmed + a.stale + a.refused;
     assert!(out >= sent, "whatever did not arrive was counted: {a:?}");
@@ -180,11 +182,13 @@ async fn pods_change_to_sharded_channels_one_by_one() {
         let (a, b) = (pod("a", one).await, pod("b", other).await);
         for (from, to) in [(&a, &b), (&b, &a)] {
             let before = to.bus.counters().snapshot();
-            from.io.emit("e", &1).await.unwrap();
-            until("it is heard", || async {
+            until("what one sends the other hears", || async {
+                // Nodes that only just met may not pass on the first.
+                from.io.emit("e", &1).await.unwrap();
                 let now = to.bus.counters().snapshot();
+                // Its own come back too, and are counted before they are known for that.
                 let heard = now.received - now.echoes;
-                (heard == before.received - before.echoes + 1).then_some(())
+                (heard > before.received - before.echoes + 1).then_some(())
             })
             .await;
         }
