@@ -16,7 +16,8 @@ use super::{
     dialer::Dialer,
     hooks::Hooks,
     publish::{Budget, Outbox},
-    subscribe::{Subscriber, Table},
+    subscribe::Subscriber,
+    table::Table,
 };
 use crate::{
     config::RedisConfig,
