@@ -139,8 +139,6 @@ refused "a password in the values" "redis.url: Does not match pattern" --set red
 echo "notes"
 says "$(notes)" "create secret generic gateway"
 says "$(notes)" "nobody is told to scrape"
-says "$(notes)" "Kubernetes before 1.30" # what Helm 3.10 takes itself to be on
-silent "$(notes --kube-version 1.30)" "Kubernetes before 1.30"
 silent "$(notes --values "$chart/ci/monitoring-values.yaml")" "nobody is told to scrape"
 says "$(notes --values "$chart/ci/one-pod-values.yaml")" "No Secret is named"
 says "$(notes --set service.public.sessionAffinity=None)" "WARNING: several pods and no session affinity"
