@@ -1,6 +1,6 @@
 // What fails, and what must happen then: three pods and a Redis, real processes, people who talk all the time.
 import { describe, test } from 'node:test';
-import { Crowd, Gateway, Redis as Server, Way, assert, until } from './harness.mjs';
+import { Crowd, Gateway, Redis as Server, RedisCluster, Sentinels, Way, assert, until } from './harness.mjs';
 
 /** Whatever dies, what it held is gone within 10 s; a second more is the test's own. */
 const LEASE = 11_000;
@@ -157,4 +157,35 @@ describe('what fails, and what must happen then', { concurrency: 2 }, () => {
     assert.deepEqual(crowd.people.map((p) => p.reasons), crowd.people.map(() => []));
     crowd.check();
   }));
+
+  for (const [what, Kind, config] of [
+    ['Sentinel makes another master', Sentinels, ''],
+    ['a Redis Cluster replaces a master', RedisCluster, ''],
+    ['a Redis Cluster with sharded channels replaces a master', RedisCluster, 'adapter.pubsub = "sharded"'],
+  ]) {
+    test(`${what}: nobody is disconnected, everything is subscribed and registered again`, async () => {
+      const redis = await Kind.start();
+      const pods = await Promise.all([0, 1].map(() => Gateway.start({ args: ['--redis', redis.url], config })));
+      let crowd;
+      try {
+        await until('the pods know each other', async () => (await Promise.all(pods.map((gw) => gw.ok('GET', '/v1/stats')))).every((s) => s.pods === 2 && !s.missing));
+        crowd = await Crowd.at(pods.map((gw) => gw.public));
+        await crowd.lists(pods, crowd.people);
+        assert.equal((await crowd.people[0].lock('f')).ok, true);
+        crowd.watchNeighbours([0, 1]);
+        await redis.fail();
+        await until('it is noticed', async () => (await Promise.all(pods.map((gw) => degraded(gw)()))).some(Boolean));
+        for (const gw of pods) await until('well', well(gw), 30_000);
+        await crowd.hears('everybody again');
+        await crowd.lists(pods, crowd.people);
+        assert.equal((await crowd.people[3].lock('f')).error?.code, 'CONFLICT', 'the lock is still held');
+        assert.deepEqual(crowd.people.map((p) => p.reasons), crowd.people.map(() => []), 'nobody was disconnected');
+        crowd.check();
+      } finally {
+        crowd?.end();
+        for (const gw of pods) await gw.stop();
+        redis.stop();
+      }
+    });
+  }
 });

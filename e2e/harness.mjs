@@ -9,5 +9,6 @@ export * from './harness/crowd.mjs';
 export * from './harness/gateway.mjs';
 export * from './harness/http.mjs';
 export * from './harness/redis.mjs';
+export * from './harness/replicated.mjs';
 export * from './harness/tokens.mjs';
 export * from './harness/waiting.mjs';

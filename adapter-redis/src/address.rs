@@ -35,7 +35,8 @@ impl Address {
     /// Reads the URL, and the files that go with it.
     pub(crate) fn of(config: &RedisConfig) -> Result<Self, ConnectError> {
         let certificates = certificates(config)?;
-        let encrypted = config.url.reveal().starts_with("rediss");
+        let url = config.url.reveal();
+        let encrypted = url.starts_with("rediss") || url.starts_with("valkeys");
         if encrypted && rustls::crypto::CryptoProvider::get_default().is_none() {
             // Another part of the process may have installed one meanwhile, which then stands.
             drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
@@ -44,7 +45,6 @@ impl Address {
             url: config.url.to_string(),
             cause: cause.to_owned(),
         };
-        let url = config.url.reveal();
         match url.split_once("://") {
             Some(("redis+sentinel" | "rediss+sentinel", rest)) => {
                 sentinel(&Parts::of(encrypted, rest), certificates.as_ref()).map_err(refuse)

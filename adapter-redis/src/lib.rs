@@ -1,5 +1,5 @@
 //! The cluster contract, kept in Redis; the Socket.IO adapter, which needs nothing of it, is in
-//! [`socketio`].
+//! [`socketio`], and what finds out what is wrong with either in [`doctor`](mod@doctor).
 //!
 //! In come the calls of [`adapter::State`]; out go answers that hold for every pod, or `Unavailable`
 //! within a bound. One script, so one round trip, answers each call. Nothing here is a copy that could

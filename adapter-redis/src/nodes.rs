@@ -141,6 +141,13 @@ impl Nodes {
         chart.masters.iter().chain(&chart.replicas).cloned().collect()
     }
 
+    /// The sentinels and what they call the master, where there are any.
+    pub(crate) fn sentinels(&self) -> Option<(Vec<Node>, String)> {
+        let Address::Sentinel { sentinels, name, .. } = &self.0.seen.address else { return None };
+        let nodes = sentinels.iter().map(|sentinel| Node::new(sentinel.clone(), false));
+        Some((nodes.collect(), name.clone()))
+    }
+
     /// The masters.
     pub(crate) fn masters(&self) -> Vec<Node> {
         self.0.seen.chart.lock().masters.clone()

@@ -2,6 +2,7 @@
 
 use std::{fmt, io::Write as _, net::SocketAddr, path::PathBuf, time::Duration};
 
+use adapter_redis::doctor::Severity;
 use clap::{Parser, Subcommand};
 use gateway::{
     config::{self, Config, ConfigError, Mount, Source},
@@ -11,6 +12,9 @@ use gateway::{
     mount::{self, MountError},
     telemetry::{Telemetry, TelemetryError},
 };
+
+/// A pod that does not answer within this time is not well.
+const HEALTH: Duration = Duration::from_secs(2);
 
 /// A realtime gateway for applications that speak Socket.IO.
 #[derive(Debug, Parser)]
@@ -34,6 +38,16 @@ enum Command {
     /// Look at contracts.
     #[command(subcommand)]
     Contract(ContractCommand),
+    /// Say who shares a Redis, and what of it and its settings will be trouble.
+    Doctor(Doctor),
+    /// Say whether the pod on this machine is well: for probes where there is no shell.
+    Health(Health),
+    /// Wait, and nothing else: for a `preStop` hook where there is no shell.
+    Pause {
+        /// How long.
+        #[arg(value_name = "DURATION", value_parser = humantime::parse_duration)]
+        time: Duration,
+    },
     /// Print a configuration file with every key at its default.
     DefaultConfig {
         /// As a table in Markdown.
@@ -54,10 +68,10 @@ struct Serve {
     #[arg(long = "contracts", value_name = "DIR")]
     dir: Option<PathBuf>,
     /// Address of the public listener.
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = address)]
     listen: Option<SocketAddr>,
     /// Address of the internal listener.
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = address)]
     internal_listen: Option<SocketAddr>,
     /// Redis, such as <redis://127.0.0.1:6379>.
     #[arg(long, value_name = "URL")]
@@ -73,8 +87,34 @@ struct Token {
     #[arg(long = "role", value_name = "ROLE")]
     roles: Vec<String>,
     /// How long it is good.
-    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = lifetime)]
     ttl: Duration,
+    /// Configuration file.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+struct Doctor {
+    /// Redis, such as <redis://127.0.0.1:6379>.
+    #[arg(long, value_name = "URL")]
+    redis: Option<String>,
+    /// Configuration file, with `redis.url` and what else is under `redis`.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// As JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct Health {
+    /// Whether it takes clients, rather than whether it lives.
+    #[arg(long)]
+    ready: bool,
+    /// The internal listener, where the configuration does not say it.
+    #[arg(long, value_name = "ADDR")]
+    internal_listen: Option<SocketAddr>,
     /// Configuration file.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -93,9 +133,10 @@ enum ContractCommand {
         /// Its name.
         name: String,
     },
-    /// Say what is wrong with the contracts of a folder.
+    /// Say what is wrong with a contract, or with all those of a folder.
     Check {
-        /// The folder.
+        /// The folder, or one file.
+        #[arg(value_name = "DIR")]
         dir: PathBuf,
     },
 }
@@ -111,6 +152,10 @@ pub(crate) enum Failure {
     Contracts(Vec<ContractError>),
     #[error("{0}")]
     Usage(String),
+    #[error("redis.url: {0}")]
+    Redis(#[from] adapter_redis::ConnectError),
+    #[error("{0}")]
+    Unwell(String),
     #[error(transparent)]
     Telemetry(#[from] TelemetryError),
     #[error(transparent)]
@@ -127,9 +172,27 @@ impl Failure {
     /// 2 for what its caller can put right, 1 for the rest.
     pub(crate) const fn status(&self) -> u8 {
         match self {
-            Self::Io(_) | Self::Start(StartError::Listen { .. } | StartError::Redis(_)) => 1,
+            Self::Io(_)
+            | Self::Redis(_)
+            | Self::Unwell(_)
+            | Self::Start(StartError::Listen { .. } | StartError::Redis(_)) => 1,
             _ => 2,
         }
+    }
+}
+
+/// An address to listen on.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse()
+        .map_err(|_| "written as IP:PORT, such as 127.0.0.1:3001 or 0.0.0.0:3001".to_owned())
+}
+
+/// How long a token is good.
+fn lifetime(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(Duration::ZERO) => Err("a token that is good for no time is of no use".to_owned()),
+        Ok(lifetime) => Ok(lifetime),
+        Err(error) => Err(format!("{error}; written as 1h, 90s or 7d")),
     }
 }
 
@@ -142,6 +205,12 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
             let config = config::load(&source(Some(file)))?;
             gateway::gateway::check(&config)?;
             say("the configuration is good")
+        }
+        Command::Doctor(doctor) => doctor.run(),
+        Command::Health(health) => health.run(),
+        Command::Pause { time } => {
+            std::thread::sleep(time);
+            Ok(())
         }
         Command::DefaultConfig { markdown: true } => say(config::markdown().trim_end()),
         Command::DefaultConfig { markdown: false } => say(config::default_file().trim_end()),
@@ -213,6 +282,60 @@ impl Token {
     }
 }
 
+impl Doctor {
+    fn run(self) -> Result<(), Failure> {
+        let mut source = source(self.config);
+        if let Some(url) = self.redis {
+            source.env.remove("REDIS_URL_FILE");
+            source.env.insert("REDIS_URL".to_owned(), url);
+        }
+        let config = config::load(&source)?;
+        if !config.redis.url.is_set() {
+            let text = "which Redis? give --redis redis://HOST:PORT, --config FILE or REDIS_URL";
+            return Err(Failure::Usage(text.to_owned()));
+        }
+        let report = small_runtime()?.block_on(adapter_redis::doctor(&config.redis))?;
+        let text = if self.json {
+            serde_json::to_string_pretty(&report).map_err(std::io::Error::from)?
+        } else {
+            report.to_string()
+        };
+        say(text.trim_end())?;
+        match report.worst() {
+            Some(Severity::Error) => Err(Failure::Unwell("there is trouble: see above".to_owned())),
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
+impl Health {
+    fn run(self) -> Result<(), Failure> {
+        let mut addr = match self.internal_listen {
+            Some(addr) => addr,
+            None => config::load(&source(self.config))?.internal_listen,
+        };
+        if addr.ip().is_unspecified() {
+            addr.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+        }
+        let path = if self.ready { "ready" } else { "live" };
+        let url = format!("http://{addr}/health/{path}");
+        let unwell = |error: reqwest::Error| Failure::Unwell(format!("{url}: {error}"));
+        let asked = async {
+            let client = reqwest::Client::builder().no_proxy().timeout(HEALTH);
+            let answer = client.build()?.get(&url).send().await?;
+            Ok((answer.status(), answer.text().await?))
+        };
+        let (status, body) = small_runtime()?.block_on(asked).map_err(unwell)?;
+        say(&body)?;
+        if status.is_success() { Ok(()) } else { Err(Failure::Unwell(format!("{url}: {status}"))) }
+    }
+}
+
+/// For a command that waits for a few answers.
+fn small_runtime() -> Result<tokio::runtime::Runtime, std::io::Error> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
+}
+
 impl ContractCommand {
     fn run(self) -> Result<(), Failure> {
         match self {
@@ -270,6 +393,14 @@ async fn serve(command: &Serve, config: &Config) -> Result<(), Failure> {
     let gateway = Gateway::start(config).await?;
     say(&format!("ready public={} internal={}", gateway.public(), gateway.internal()))?;
     tracing::info!(public = %gateway.public(), internal = %gateway.internal(), "ready");
+    for stranger in config::strangers(&std::env::vars().collect()) {
+        tracing::warn!("{stranger}");
+    }
+    if config.auth.has_short_secret() {
+        tracing::warn!(
+            "auth.jwt_secret has fewer than 32 bytes and can be guessed; production refuses it"
+        );
+    }
     if gateway.is_demo() {
         tracing::info!("the demo is at http://{}/ : open it in two tabs", gateway.public());
     }

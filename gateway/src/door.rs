@@ -74,7 +74,10 @@ impl Door {
             }
             Token::Absent => return Ok(Identity::default()),
         };
-        let claims = self.0.verifier.verify(token).await.map_err(|error| error.to_string())?;
+        let claims = self.0.verifier.verify(token).await.map_err(|error| {
+            tracing::debug!(%error, "a token is refused");
+            error.to_string()
+        })?;
         Ok(Identity {
             user: Some(claims.user),
             roles: claims.roles,

@@ -63,7 +63,7 @@ pub enum StartError {
     #[error(transparent)]
     Auth(#[from] AuthError),
     /// An address cannot be listened on.
-    #[error("{key} = {addr}: {source}")]
+    #[error("{key} = {addr}: {source}{}", hint(source, key))]
     Listen {
         /// The key.
         key: &'static str,
@@ -87,6 +87,17 @@ pub enum StartError {
     /// An upstream cannot be used as configured.
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
+}
+
+/// What to do about it, where that is plain.
+fn hint(source: &std::io::Error, key: &str) -> String {
+    match source.kind() {
+        std::io::ErrorKind::AddrInUse => {
+            let option = key.replace('_', "-");
+            format!("; something listens there already: end it, or choose another with --{option}")
+        }
+        _ => String::new(),
+    }
 }
 
 /// A gateway that listens.

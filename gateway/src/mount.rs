@@ -76,7 +76,7 @@ pub enum MountError {
         known: String,
     },
     /// Two contracts for one namespace.
-    #[error("namespace {0} is mounted twice")]
+    #[error("namespace {0} is mounted twice: say another, as in --contract NAME@/namespace")]
     Twice(String),
     /// An option that the contract does not have, or of another type.
     #[error("contract.{contract}.{option}: {message}")]

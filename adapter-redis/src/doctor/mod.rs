@@ -12,6 +12,8 @@
 mod ask;
 mod servers;
 mod settings;
+mod sentinels;
+mod readers;
 mod pods;
 mod listeners;
 mod traffic;
@@ -159,7 +161,9 @@ pub async fn doctor(config: &RedisConfig) -> Result<Report, ConnectError> {
         return Ok(report);
     }
     let reached = servers::examine(&mut asker, &mut report).await;
+    sentinels::examine(&mut asker, &mut report).await;
     if reached {
+        readers::examine(&mut asker, &mut report).await;
         pods::examine(&mut asker, config, &mut report).await;
         listeners::examine(&mut asker, config, &mut report).await;
         traffic::examine(&mut asker, config, &mut report).await;

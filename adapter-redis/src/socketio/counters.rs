@@ -83,7 +83,9 @@ impl Count {
         self.0.fetch_add(n as u64, Ordering::Relaxed);
     }
 
-    pub(crate) fn set(&self, n: usize) {
-        self.0.store(n as u64, Ordering::Relaxed);
+    /// A part of it that was `from` is `to` now.
+    pub(crate) fn shift(&self, from: usize, to: usize) {
+        // What wraps here wraps back: the sum of all parts is never negative.
+        self.0.fetch_add((to as u64).wrapping_sub(from as u64), Ordering::Relaxed);
     }
 }

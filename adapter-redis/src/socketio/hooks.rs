@@ -31,7 +31,8 @@ pub trait Hooks: Send + Sync + 'static {
         let _ = (namespace, arguments, reply);
     }
 
-    /// Everything is subscribed to again after a time in which messages were lost.
+    /// Everything is subscribed to again after a time in which messages were lost. With sharded channels
+    /// it is told for each of their sixteen parts.
     fn on_gap(&self, lost: Duration) {
         let _ = lost;
     }

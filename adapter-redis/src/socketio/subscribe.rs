@@ -78,9 +78,16 @@ struct Entries {
     /// Whether there was a time when it was; what precedes it is no gap.
     began: bool,
     stand: usize,
+    /// What of it was counted.
+    counted: usize,
 }
 
 impl Entries {
+    fn count(&mut self, counters: &Counters) {
+        counters.subscriptions.shift(self.counted, self.stand);
+        self.counted = self.stand;
+    }
+
     /// Forgets a channel that nobody wishes for. Who still waits for it need not.
     fn remove(&mut self, channel: &str) {
         let entry = self.by_channel.remove(channel);
@@ -111,6 +118,7 @@ impl Table {
                 down_since: Some(Instant::now()),
                 began: false,
                 stand: 0,
+                counted: 0,
             }),
             wake: Notify::new(),
             counters,
@@ -226,7 +234,7 @@ impl Table {
                 _ => {}
             }
         }
-        self.counters.subscriptions.set(entries.stand);
+        entries.count(&self.counters);
         (leave, subscribe)
     }
 
@@ -241,7 +249,7 @@ impl Table {
                 standing.notify_waiters();
             }
         }
-        self.counters.subscriptions.set(entries.stand);
+        entries.count(&self.counters);
     }
 
     /// Everything stands. Gives the time for which it did not, if it had stood before.
@@ -269,8 +277,8 @@ impl Table {
             entries.down_since = Some(Instant::now());
             self.counters.gaps.one();
         }
+        entries.count(&self.counters);
         drop(guard);
-        self.counters.subscriptions.set(0);
         self.settled.send_replace(false);
     }
 

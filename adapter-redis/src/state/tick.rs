@@ -52,13 +52,23 @@ impl Holds {
         for namespace in self.mirror.namespaces() {
             call.arg(namespace);
         }
-        let namespaces: Vec<String> = self.link.probe(&self.names.namespaces(), &call).await?;
+        // In a cluster one server may be away while the others go on: its namespaces wait, no other does.
+        let mut failure = None;
+        let namespaces = match self.link.probe(&self.names.namespaces(), &call).await {
+            Ok(namespaces) => namespaces,
+            Err(error) => {
+                failure = Some(error);
+                self.mirror.namespaces()
+            }
+        };
         let each = u32::try_from(namespaces.len()).unwrap_or(u32::MAX).max(1);
         let budget = self.lease / 6 / each;
         for namespace in &namespaces {
-            self.tick_one(namespace, outages, Instant::now() + budget).await?;
+            if let Err(error) = self.tick_one(namespace, outages, Instant::now() + budget).await {
+                failure = failure.or(Some(error));
+            }
         }
-        Ok(())
+        failure.map_or(Ok(()), Err)
     }
 
     async fn tick_one(

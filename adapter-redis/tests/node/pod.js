@@ -17,12 +17,16 @@ const servers = {};
 const clients = {};
 const redises = [];
 
-/** A connection to Redis by the client library of this name. */
+/** A connection to Redis by the client library of this name; `cluster` is that of ioredis to a cluster. */
 async function connect(library, path) {
-  const connection =
-    library === "ioredis" ? new IoRedis(path) : redis.createClient({ socket: { path } });
+  const make = {
+    ioredis: () => new IoRedis(path),
+    cluster: () => new IoRedis.Cluster([path]),
+    redis: () => redis.createClient({ socket: { path } }),
+  };
+  const connection = make[library]();
   connection.on("error", () => {});
-  if (library !== "ioredis") await connection.connect();
+  if (library === "redis") await connection.connect();
   redises.push(connection);
   return connection;
 }

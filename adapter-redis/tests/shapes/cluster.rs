@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use adapter::{
-    Kind, SharedState, State, StateError,
+    Kind, Place, SharedState, State, StateError,
     conformance::{Cluster, Failure, ONE_POD, TWO_PODS},
 };
 use adapter_redis::{RedisConfig, connect};
@@ -12,6 +12,7 @@ use serde_json::json;
 use socketioxide_core::adapter::{BroadcastFlags, BroadcastOptions, CoreAdapter};
 
 use crate::{
+    harness::Node,
     installation::Shards,
     redis_server::{PATIENCE, until},
     two::{Two, hold, place, wish},
@@ -135,6 +136,35 @@ async fn pods_on_different_nodes_are_one_cluster() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn pods_of_node_are_in_the_same_cluster() {
+    let shards = Shards::start(0).await;
+    let two = Two::start(&shards.config).await;
+    let node = Node::with(format!("redis://{}", shards.masters[2].address()));
+    let port = node.serve("stock", "{ library: 'cluster' }").await;
+    node.join("n", &port).await;
+    node.run("await clients.n.socket.emitWithAck('join', 'room')").await;
+    until("everybody is counted", || async {
+        (two.pods[0].adapter.server_count().await.ok()? == 3).then_some(())
+    })
+    .await;
+    let sockets = node.run("return (await servers.stock.fetchSockets()).length").await;
+    assert_eq!(sockets, 3);
+    let gathered = two.pods[1].adapter.fetch(everybody()).await;
+    assert_eq!((gathered.items.len(), gathered.missing), (3, 0));
+    two.pods[0].io.to("room").emit("ours", &1).await.unwrap();
+    assert!(node.until("n", "ours").await.is_empty());
+    node.run("servers.stock.to('room').emit('nodes', 1)").await;
+    for client in ["a", "b"] {
+        until("node's event arrives", || async {
+            (two.heard(client, "nodes").await == [1]).then_some(())
+        })
+        .await;
+    }
+    let acks = node.run("return servers.stock.timeout(10000).emitWithAck('q', 5)").await;
+    assert_eq!(acks.as_array().unwrap().len(), 3, "{acks}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_killed_master_of_a_shard_is_replaced() {
     let mut shards = Shards::start(1).await;
     let two = Two::start(&shards.config).await;
@@ -149,6 +179,68 @@ async fn a_killed_master_of_a_shard_is_replaced() {
     two.is_well().await;
     hold(&two.states[0], Kind::Roster, "later", "s3").await;
     two.members("later", &["s3"]).await;
+}
+
+/// A namespace whose holds are on this master.
+async fn namespace_on(shards: &Shards, master: usize) -> String {
+    for n in 0.. {
+        let namespace = format!("/n{n}");
+        let slot = shards.masters[0].ask(&format!("CLUSTER KEYSLOT gateway:{{{namespace}}}")).await;
+        if Shards::home(redis::from_redis_value(slot).unwrap()) == master {
+            return namespace;
+        }
+    }
+    unreachable!("every master has slots")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_dead_are_buried_while_another_shard_is_away() {
+    let mut shards = Shards::start(0).await;
+    for master in &shards.masters {
+        master.ask("CONFIG SET cluster-require-full-coverage no").await;
+    }
+    let config = RedisConfig { lease: Duration::from_secs(2), ..shards.config.clone() };
+    let pods = [
+        connect(config.clone(), "a").await.unwrap(),
+        connect(config.clone(), "b").await.unwrap(),
+        connect(config, "c").await.unwrap(),
+    ];
+    let mut namespaces = Vec::new();
+    for master in 0..3 {
+        namespaces.push(namespace_on(&shards, master).await);
+    }
+    for (pod, sid) in pods.iter().zip(["a1", "b1", "c1"]) {
+        for namespace in &namespaces {
+            let mut wish = wish(Kind::Roster, "room", sid);
+            wish.place.namespace.clone_from(namespace);
+            pod.hold(wish).await.unwrap().unwrap();
+        }
+        pod.tick().await.unwrap();
+    }
+    // The master that goes is the one that knows all namespaces.
+    let slot = shards.masters[0].ask("CLUSTER KEYSLOT gateway:namespaces").await;
+    let away = Shards::home(redis::from_redis_value(slot).unwrap());
+    shards.masters[away].kill();
+    let [a, b, dead] = pods;
+    drop(dead);
+    let found = parking_lot::Mutex::new(Vec::new());
+    until("what the dead pod held elsewhere ends", || async {
+        for pod in [&a, &b] {
+            if let Ok(lapsed) = pod.tick().await {
+                found.lock().extend(lapsed.departed);
+            }
+        }
+        (found.lock().len() >= 2).then_some(())
+    })
+    .await;
+    let found = found.into_inner();
+    assert!(found.iter().all(|departed| departed.sid == "c1"), "nobody else: {found:?}");
+    assert_eq!(found.len(), 2, "each once: {found:?}");
+    for (master, namespace) in namespaces.iter().enumerate().filter(|(master, _)| *master != away) {
+        let place = Place { namespace: namespace.clone(), ..place(Kind::Roster, "room") };
+        let holds = a.holds(&place).await.unwrap();
+        assert_eq!(holds.len(), 2, "on master {master}: {holds:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

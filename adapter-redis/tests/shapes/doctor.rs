@@ -1,6 +1,6 @@
 //! What the doctor finds, on servers that have it.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, io::Write, time::Duration};
 
 use adapter::{Kind, State};
 use adapter_redis::{
@@ -140,6 +140,30 @@ async fn a_lease_that_is_not_renewed_is_noticed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_listener_that_does_not_read_is_named() {
+    let server = Instance::start(&["--tcp-keepalive", "60"]).await;
+    let mut listener = std::net::TcpStream::connect(server.address()).unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    listener.write_all(b"SUBSCRIBE socket.io#/#\r\n").unwrap();
+    until("it listens", || async {
+        let listeners = server.ask("PUBSUB NUMSUB socket.io#/#").await;
+        let (_, count): (String, u32) = redis::from_redis_value(listeners).unwrap();
+        (count == 1).then_some(())
+    })
+    .await;
+    let client = redis::Client::open(format!("redis://{}", server.address())).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    for _ in 0..24 {
+        let mut publish = redis::cmd("PUBLISH");
+        let message = vec![b'x'; 1 << 20];
+        publish.arg("socket.io#/#").arg(message).exec_async(&mut connection).await.unwrap();
+    }
+    let report = doctor(&config(&server)).await.unwrap();
+    let slow = report.findings.iter().find(|finding| finding.about == "slow-listener");
+    assert!(slow.is_some_and(|finding| finding.text.contains(&address)), "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn other_formats_under_the_prefix_are_named() {
     let server = Instance::start(&["--tcp-keepalive", "60"]).await;
     let config = config(&server);
@@ -212,10 +236,19 @@ async fn a_redis_that_is_away_is_a_finding() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_shape_is_examined() {
-    let sentinels = Sentinels::start().await;
+    let mut sentinels = Sentinels::start().await;
     let report = doctor(&sentinels.config).await.unwrap();
-    assert!(!bad(&report).contains("unreachable"), "{report}");
+    let about = bad(&report);
+    assert!(!about.contains("unreachable") && !about.contains("sentinels"), "{report}");
     assert_eq!(report.servers[0].role, "master", "{report}");
+    sentinels.sentinels[0].kill();
+    sentinels.sentinels[1].kill();
+    until("the last sentinel gives up", || async {
+        let report = doctor(&sentinels.config).await.unwrap();
+        let mut found = report.findings.iter().filter(|finding| finding.about == "sentinels");
+        found.any(|finding| finding.severity == Severity::Error).then_some(())
+    })
+    .await;
 
     let mut shards = Shards::start(0).await;
     let two = Two::start(&shards.config).await;

@@ -191,6 +191,32 @@ async fn pods_change_to_sharded_channels_one_by_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn sharded_channels_bear_junk() {
+    let server = Instance::start(&["--save", ""]).await;
+    let config = adapter_redis::RedisConfig {
+        url: format!("redis://{}", server.address()).into(),
+        ..adapter_redis::RedisConfig::default()
+    };
+    let two = Two::with(&config, PubSub::Sharded).await;
+    let client = redis::Client::open(format!("redis://{}", server.address())).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let junk: [&[u8]; 6] = [b"", b"{}", b"\xc1", b"\x93\xa1x\xc0\xc0", &[0x91; 5000], b"hello"];
+    let channels = sharded_channels(&server).await;
+    let before = two.pods[1].bus.counters().snapshot();
+    for channel in &channels {
+        for message in junk {
+            let mut publish = redis::cmd("SPUBLISH");
+            publish.arg(channel).arg(message).exec_async(&mut connection).await.unwrap();
+        }
+    }
+    two.messages_flow("after junk").await;
+    let after = two.pods[1].bus.counters().snapshot();
+    // Everybody's channel, the room's and the client's own.
+    assert_eq!(after.malformed - before.malformed, 3 * 6, "{after:?}");
+    assert_eq!(after.gaps, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn sharded_channels_work_without_a_cluster_too() {
     let server = Instance::start(&["--save", ""]).await;
     let config = adapter_redis::RedisConfig {

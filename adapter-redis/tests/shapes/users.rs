@@ -1,14 +1,50 @@
 //! Users who may not do everything, and databases beside the first.
 
 use adapter::{Charge, Kind, State};
-use adapter_redis::{RedisConfig, connect};
+use adapter_redis::{RedisConfig, connect, socketio::PubSub};
 
 use crate::{
     harness::{Pod, patient},
-    installation::Instance,
+    installation::{Instance, Sentinels, Shards},
     redis_server::{PATIENCE, until},
-    two::hold,
+    two::{Two, hold},
 };
+
+const RULES: &str = "ACL SETUSER gw on >s3cret ~gateway:* &socket.io* &socketio +@all -@dangerous";
+
+fn login(config: &RedisConfig) -> RedisConfig {
+    let url = config.url.reveal().replace("://:one@", "://");
+    RedisConfig { url: url.replace("://", "://gw:s3cret@").into(), ..config.clone() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sharded_channels_need_no_dangerous_commands() {
+    let shards = Shards::start(0).await;
+    for master in &shards.masters {
+        master.ask(RULES).await;
+    }
+    let two = Two::with(&login(&shards.config), PubSub::Sharded).await;
+    two.messages_flow("as a user").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_without_dangerous_commands_is_served_in_every_shape() {
+    let sentinels = Sentinels::start().await;
+    for server in &sentinels.servers {
+        server.ask(RULES).await;
+    }
+    let shards = Shards::start(0).await;
+    for master in &shards.masters {
+        master.ask(RULES).await;
+    }
+    for config in [&sentinels.config, &shards.config] {
+        let two = Two::start(&login(config)).await;
+        hold(&two.states[0], Kind::Roster, "room", "s1").await;
+        two.members("room", &["s1"]).await;
+        two.messages_flow("as a user").await;
+        two.states[0].depart("/codx", "s1").await.unwrap();
+    }
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_user_needs_no_more_than_its_prefixes_and_stays_in_its_database() {

@@ -4,12 +4,16 @@ use std::time::Instant;
 
 use adapter_redis::socketio::Reach;
 use bytes::Bytes;
+use rand::RngExt;
 use serde_json::{Value, json};
 
 use crate::{
     harness::{Node, Pod},
     redis_server::{PATIENCE, Server, until},
 };
+
+/// The two clients of Redis that Node's pods use.
+pub(crate) const LIBRARIES: [&str; 2] = ["ioredis", "redis"];
 
 /// Two servers, one of each kind, with two clients each: `n1`, `n2` and `o1`, `o2`.
 pub(crate) struct Mixed {
@@ -67,7 +71,7 @@ fn event(name: &str) -> Vec<Value> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn node_reaches_ours() {
-    for library in ["ioredis", "redis"] {
+    for library in LIBRARIES {
         let mixed = Mixed::start(library).await;
         let Mixed { node, pod, ids: [_, n2, o1, o2], .. } = &mixed;
         node.run("await clients.n1.socket.emitWithAck('join', 'r1')").await;
@@ -101,82 +105,143 @@ async fn node_reaches_ours() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ours_reach_node() {
-    let mixed = Mixed::start("ioredis").await;
-    let Mixed { node, pod, ids: [n1, n2, o1, o2], .. } = &mixed;
-    node.run("await clients.n1.socket.emitWithAck('join', 'r1')").await;
-    pod.put(o1, "r1").await;
-    pod.put(o2, "r2").await;
+    for library in LIBRARIES {
+        let mixed = Mixed::start(library).await;
+        let Mixed { node, pod, ids: [n1, n2, o1, o2], .. } = &mixed;
+        node.run("await clients.n1.socket.emitWithAck('join', 'r1')").await;
+        pod.put(o1, "r1").await;
+        pod.put(o2, "r2").await;
 
-    let io = &pod.io;
-    let first = io.get_socket(o1.parse().unwrap()).unwrap();
-    io.emit("e", &1).await.unwrap();
-    assert_eq!(mixed.heard_of_ours().await, [(); 4].map(|()| event("e")), "all");
-    let cases = [
-        ("a room", io.to("r1"), [true, false, true, false]),
-        ("rooms", io.to(["r1", "r2"]), [true, false, true, true]),
-        ("but a room", io.except("r1"), [false, true, false, true]),
-        ("one of Node's", io.to(n2.clone()), [false, true, false, false]),
-        ("one of ours", io.to(o2.clone()), [false, false, false, true]),
-        ("all but one of Node's", io.except(n1.clone()), [false, true, true, true]),
-        ("others", first.broadcast(), [true, true, false, true]),
-        ("others in a room", first.to("r1"), [true, false, false, false]),
-        ("a room, all of it", first.within("r1"), [true, false, true, false]),
-        ("here", io.local(), [false, false, true, true]),
-    ];
-    for (name, operators, want) in cases {
-        operators.emit("e", &1).await.unwrap();
-        let heard = mixed.heard_of_ours().await;
-        let want = want.map(|heard| if heard { event("e") } else { Vec::new() });
-        assert_eq!(heard, want, "{name}");
+        let io = &pod.io;
+        let first = io.get_socket(o1.parse().unwrap()).unwrap();
+        io.emit("e", &1).await.unwrap();
+        assert_eq!(mixed.heard_of_ours().await, [(); 4].map(|()| event("e")), "all");
+        let cases = [
+            ("a room", io.to("r1"), [true, false, true, false]),
+            ("rooms", io.to(["r1", "r2"]), [true, false, true, true]),
+            ("but a room", io.except("r1"), [false, true, false, true]),
+            ("one of Node's", io.to(n2.clone()), [false, true, false, false]),
+            ("one of ours", io.to(o2.clone()), [false, false, false, true]),
+            ("all but one of Node's", io.except(n1.clone()), [false, true, true, true]),
+            ("others", first.broadcast(), [true, true, false, true]),
+            ("others in a room", first.to("r1"), [true, false, false, false]),
+            ("a room, all of it", first.within("r1"), [true, false, true, false]),
+            ("here", io.local(), [false, false, true, true]),
+        ];
+        for (name, operators, want) in cases {
+            operators.emit("e", &1).await.unwrap();
+            let heard = mixed.heard_of_ours().await;
+            let want = want.map(|heard| if heard { event("e") } else { Vec::new() });
+            assert_eq!(heard, want, "{name}");
+        }
+        let counters = pod.bus.counters().snapshot();
+        assert_eq!((counters.malformed, counters.unwritable, counters.refused), (0, 0, 0));
     }
-    let counters = pod.bus.counters().snapshot();
-    assert_eq!((counters.malformed, counters.unwritable, counters.refused), (0, 0, 0));
 }
 
 /// A volatile event may be dropped wherever a connection is not ready: only that some arrive is certain.
 #[tokio::test(flavor = "multi_thread")]
 async fn volatile_events_cross_both_ways() {
-    let mixed = Mixed::start("ioredis").await;
-    let event = vec![json!(["v", 1])];
-    until("Node's arrives", || async {
-        mixed.node.run("servers.stock.volatile.emit('v', 1)").await;
-        let [.., o1, o2] = mixed.heard(END).await;
-        assert!([&o1, &o2].into_iter().all(|heard| heard.is_empty() || *heard == event));
-        (!o1.is_empty()).then_some(())
-    })
-    .await;
-    until("ours arrives", || async {
-        mixed.pod.io.volatile().emit("v", &1).await.unwrap();
-        let [n1, n2, ..] = mixed.heard_of_ours().await;
-        assert!([&n1, &n2].into_iter().all(|heard| heard.is_empty() || *heard == event));
-        (!n1.is_empty()).then_some(())
-    })
-    .await;
+    for library in LIBRARIES {
+        let mixed = Mixed::start(library).await;
+        let event = vec![json!(["v", 1])];
+        until("Node's arrives", || async {
+            mixed.node.run("servers.stock.volatile.emit('v', 1)").await;
+            let [.., o1, o2] = mixed.heard(END).await;
+            assert!([&o1, &o2].into_iter().all(|heard| heard.is_empty() || *heard == event));
+            (!o1.is_empty()).then_some(())
+        })
+        .await;
+        until("ours arrives", || async {
+            mixed.pod.io.volatile().emit("v", &1).await.unwrap();
+            let [n1, n2, ..] = mixed.heard_of_ours().await;
+            assert!([&n1, &n2].into_iter().all(|heard| heard.is_empty() || *heard == event));
+            (!n1.is_empty()).then_some(())
+        })
+        .await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_kind_of_value_crosses_both_ways() {
-    let mixed = Mixed::start("ioredis").await;
-    let value = json!({
-        "text": "quote \" and \u{1F980}", "whole": 5, "negative": -70000, "big": 9_007_199_254_740_991_i64,
-        "real": 1.25, "list": [[], {}, null, true], "deep": {"a": {"b": [1, 2]}}
-    });
-    let code = format!(
-        "servers.stock.emit('e', {value}, Buffer.from([1, 2, 3]), {{ x: new Uint8Array([9]), at: new Date(0) }})"
-    );
-    mixed.node.run(&code).await;
-    let at = json!("1970-01-01T00:00:00.000Z");
-    let want = json!([["e", value, {"hex": "010203"}, {"x": {"hex": "09"}, "at": at}]]);
-    for heard in mixed.heard(END).await {
-        assert_eq!(Value::Array(heard), want, "from Node");
-    }
+    for library in LIBRARIES {
+        let mixed = Mixed::start(library).await;
+        let value = json!({
+            "text": "quote \" and \u{1F980}", "whole": 5, "negative": -70000, "big": 9_007_199_254_740_991_i64,
+            "real": 1.25, "list": [[], {}, null, true], "deep": {"a": {"b": [1, 2]}}
+        });
+        let code = format!(
+            "servers.stock.emit('e', {value}, Buffer.from([1, 2, 3]), {{ x: new Uint8Array([9]), at: new Date(0) }})"
+        );
+        mixed.node.run(&code).await;
+        let at = json!("1970-01-01T00:00:00.000Z");
+        let want = json!([["e", value, {"hex": "010203"}, {"x": {"hex": "09"}, "at": at}]]);
+        for heard in mixed.heard(END).await {
+            assert_eq!(Value::Array(heard), want, "from Node");
+        }
 
-    let binary = Bytes::from_static(&[1, 2, 3]);
-    let nested = serde_json::Map::from_iter([("n".to_owned(), json!(2))]);
-    mixed.pod.io.emit("e", &(&value, &binary, (&Bytes::from_static(&[9]), nested))).await.unwrap();
-    let want = json!([["e", value, {"hex": "010203"}, [{"hex": "09"}, {"n": 2}]]]);
-    for heard in mixed.heard_of_ours().await {
-        assert_eq!(Value::Array(heard), want, "from ours");
+        let binary = Bytes::from_static(&[1, 2, 3]);
+        let nested = serde_json::Map::from_iter([("n".to_owned(), json!(2))]);
+        mixed
+            .pod
+            .io
+            .emit("e", &(&value, &binary, (&Bytes::from_static(&[9]), nested)))
+            .await
+            .unwrap();
+        let want = json!([["e", value, {"hex": "010203"}, [{"hex": "09"}, {"n": 2}]]]);
+        for heard in mixed.heard_of_ours().await {
+            assert_eq!(Value::Array(heard), want, "from ours");
+        }
+    }
+}
+
+/// A value that a client may send, with whatever is odd about it.
+fn odd(random: &mut impl RngExt, depth: u32) -> Value {
+    let texts =
+        ["", "__proto__", "constructor", "\u{0}", "\u{1F980}", "a\"b\\c", "_placeholder", "num"];
+    let text = |random: &mut _| texts[RngExt::random_range(random, 0..texts.len())].to_owned();
+    match random.random_range(0..if depth == 0 { 8 } else { 10 }) {
+        0 => Value::Null,
+        1 => json!(random.random::<bool>()),
+        2 => json!(random.random_range(-9_007_199_254_740_991_i64..=9_007_199_254_740_991)),
+        3 => json!(random.random_range(-200_i64..300)),
+        4 => json!(random.random_range(-1e9..1e9)),
+        5 => json!(f64::MIN_POSITIVE * random.random_range(1.0..9.0)),
+        6 => json!("x".repeat(random.random_range(0..70_000) >> random.random_range(0..16))),
+        7 => json!(text(random)),
+        8 => (0..random.random_range(0..20)).map(|_| odd(random, depth - 1)).collect(),
+        _ => {
+            let fields = (0..random.random_range(0..20)).map(|_| {
+                // This name is no field in JavaScript, on whichever way it comes.
+                let name = text(random).replace("__proto__", "proto");
+                (name, odd(random, depth - 1))
+            });
+            Value::Object(fields.collect())
+        }
+    }
+}
+
+/// What is odd but right reaches Node's clients as it reaches ours, and ends no pod of Node's.
+#[tokio::test(flavor = "multi_thread")]
+async fn odd_values_cross_as_they_are() {
+    for library in LIBRARIES {
+        let mixed = Mixed::start(library).await;
+        let mut random = <rand::rngs::StdRng as rand::SeedableRng>::seed_from_u64(11);
+        for round in 0..30 {
+            let values: Vec<Value> = (0..10).map(|_| odd(&mut random, 3)).collect();
+            for value in &values {
+                mixed.pod.io.emit("e", value).await.unwrap();
+            }
+            let [n1, n2, o1, o2] = mixed.heard_of_ours().await;
+            assert_eq!(n1.len(), values.len(), "round {round} with {library}");
+            assert_eq!(n1, o1, "round {round} with {library}");
+            assert_eq!((&n2, &o2), (&n1, &o1), "round {round} with {library}");
+        }
+        let counters = mixed.pod.bus.counters().snapshot();
+        assert_eq!((counters.unwritable, counters.malformed), (0, 0), "{counters:?}");
+        // Node's pod is well, and answers.
+        let sockets = mixed.node.run("return (await servers.stock.fetchSockets()).length").await;
+        assert_eq!(sockets, 4);
     }
 }
 

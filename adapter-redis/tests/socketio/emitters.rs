@@ -49,10 +49,11 @@ impl Alone {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_stock_emitter_reaches_everybody() {
     let mixed = Mixed::start("ioredis").await;
-    let Mixed { node, pod, ids: [_, n2, o1, _], .. } = &mixed;
+    let Mixed { node, pod, ids: [_, n2, o1, o2], .. } = &mixed;
     node.run("globalThis.emitter = new Emitter(await connect('ioredis', PATH))").await;
     node.run("await clients.n1.socket.emitWithAck('join', 'r1')").await;
     pod.put(o1, "r1").await;
+    pod.put(o2, "5").await;
     let e = vec![json!(["e", 1])];
     let none = Vec::new;
     let cases = [
@@ -62,6 +63,18 @@ async fn the_stock_emitter_reaches_everybody() {
         ("two", format!("emitter.to(['{n2}', '{o1}']).emit('e', 1)"), [false, true, true, false]),
         ("uncompressed", "emitter.compress(false).emit('e', 1)".to_owned(), [true; 4]),
         ("elsewhere", "emitter.of('/other').emit('e', 1)".to_owned(), [false; 4]),
+        (
+            "of without its slash",
+            "emitter.of('other').to('r1').emit('e', 1)".to_owned(),
+            [false; 4],
+        ),
+        (
+            "rooms but rooms",
+            format!("emitter.to('r1').to('{n2}').except(['{o1}', 'r9']).emit('e', 1)"),
+            [true, true, false, false],
+        ),
+        ("a number", "emitter.to(5).emit('e', 1)".to_owned(), [false, false, false, true]),
+        ("none of a number", "emitter.in(6).emit('e', 1)".to_owned(), [false; 4]),
     ];
     for (name, code, want) in cases {
         node.run(&code).await;
@@ -77,6 +90,22 @@ async fn the_stock_emitter_reaches_everybody() {
     assert_eq!(json!(pod.told.take(1).await), json!([["leave", "/", o1, "r1"]]));
     node.run("emitter.serverSideEmit('ev', 1, 'a')").await;
     assert_eq!(json!(pod.told.take(1).await), json!([["emit", "/", ["ev", 1, "a"]]]));
+    node.run("emitter.socketsJoin('everybody')").await;
+    let mut told = pod.told.take(2).await;
+    told.sort_by_key(Value::to_string);
+    let mut want =
+        vec![json!(["join", "/", o1, "everybody"]), json!(["join", "/", o2, "everybody"])];
+    want.sort_by_key(Value::to_string);
+    assert_eq!(told, want);
+    until("a volatile event arrives", || async {
+        // It may be dropped wherever a connection is not ready.
+        node.run("emitter.volatile.to('everybody').emit('v', 1)").await;
+        let heard = mixed.heard("emitter.emit('end')").await;
+        (!heard[3].is_empty()).then_some(())
+    })
+    .await;
+    node.run(&format!("emitter.in('{o2}').disconnectSockets(true)")).await;
+    assert_eq!(json!(pod.told.take(1).await), json!([["disconnect", "/", o2, true]]));
     node.run("emitter.in('x').disconnectSockets()").await;
     assert_eq!(json!(pod.told.take(1).await), json!([["disconnect", "/", o1, false]]));
     assert!(node.until("o1", "disconnect").await.is_empty());
@@ -122,6 +151,26 @@ async fn a_manager_of_python_socketio_reaches_our_clients() {
     let told = alone.pod.told.take(2).await;
     assert_eq!(json!(told), json!([["leave", "/", a, "r1"], ["disconnect", "/", b, false]]));
     assert!(alone.node.until("b", "disconnect").await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_asynchronous_manager_of_python_socketio_reaches_our_clients() {
+    let alone = Alone::start().await;
+    let code = "\
+        async def main():\n    \
+            manager = socketio.AsyncRedisManager(address, write_only=True)\n    \
+            await manager.emit('one', {'a': [1, 2.5, None]}, room='r1')\n    \
+            await manager.emit('bin', b'\\x01\\x02')\n    \
+            await manager.emit('end', ())\n\
+        asyncio.run(main())";
+    python(&alone.server, code).await;
+    let bin = json!(["bin", { "hex": "0102" }]);
+    assert_eq!(
+        alone.node.until("a", "end").await,
+        [json!(["one", {"a": [1, 2.5, null]}]), bin.clone()]
+    );
+    assert_eq!(alone.node.until("b", "end").await, [bin]);
+    assert_eq!(alone.pod.bus.counters().snapshot().malformed, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

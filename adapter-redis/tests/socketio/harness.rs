@@ -259,7 +259,7 @@ async fn connected(bus: Bus<Emitter>, socket: SocketRef<Adapter>) {
     socket.emit("attached", &()).unwrap();
 }
 
-/// Runs a piece of Python with the stock manager, of which `manager` is one.
+/// Runs a piece of Python in which `manager` is a stock manager of the Redis at `address`.
 pub(crate) async fn python(server: &Server, code: &str) {
     let folder = tests().join("python");
     let python = folder.join(".venv/bin/python");
@@ -270,8 +270,9 @@ pub(crate) async fn python(server: &Server, code: &str) {
     );
     let socket = server.dir.join("redis.sock");
     let code = format!(
-        "import socketio\n\
-         manager = socketio.RedisManager('unix://{}', write_only=True)\n\
+        "import asyncio, socketio\n\
+         address = 'unix://{}'\n\
+         manager = socketio.RedisManager(address, write_only=True)\n\
          {code}",
         socket.display()
     );

@@ -100,7 +100,10 @@ async fn guard(State(api): State<Api>, request: Request, next: Next) -> Response
         aws_lc_rs::constant_time::verify_slices_are_equal(given, key).is_ok()
     });
     if !good {
-        let text = "Authorization: Bearer <api key>";
+        let text = match given {
+            Some(_) => "this is not the key that is configured",
+            None => "a key is needed: Authorization: Bearer <api key>",
+        };
         return ApiError::new(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", text).into_response();
     }
     next.run(request).await

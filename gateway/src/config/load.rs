@@ -38,6 +38,9 @@ pub enum ConfigError {
         /// What, and where.
         message: String,
     },
+    /// Keys have values that they cannot have together.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Several(Vec<ConfigError>),
     /// A key has a value that it cannot have.
     #[error("{key}: {message}")]
     Value {
@@ -248,6 +251,11 @@ fn check(config: &Config) -> Result<(), ConfigError> {
             ));
         }
     }
+    if config.redis.url.is_set() && !config.redis.url.reveal().contains("://") {
+        let text =
+            "written as redis://HOST:PORT, or rediss://, redis+sentinel://, redis+cluster://";
+        return Err(value("redis.url", text));
+    }
     if config.http.origins.is_empty() {
         return Err(value("http.origins", "at least one origin, or *"));
     }
@@ -262,20 +270,43 @@ fn check(config: &Config) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// What is not to be had in production.
+/// What is not to be had in production, all of it.
 fn production(config: &Config) -> Result<(), ConfigError> {
+    let mut faults = Vec::new();
     if config.http.origins.iter().any(|origin| origin == "*") {
-        return Err(value("http.origins", "`*` is not for production: name the origins"));
+        let text = "`*` is not for production: name the origins, such as [\"https://app.example\"]";
+        faults.push(value("http.origins", text));
     }
     if config.debug.enabled == Some(true) {
-        return Err(value("debug.enabled", "not for production"));
+        faults.push(value("debug.enabled", "not for production"));
     }
-    if let Some(secret) = &config.auth.jwt_secret
-        && secret.expose().len() < 32
-    {
-        return Err(value("auth.jwt_secret", "at least 32 bytes in production"));
+    if config.auth.has_short_secret() {
+        faults.push(value("auth.jwt_secret", "at least 32 bytes in production"));
     }
-    Ok(())
+    match faults.len() {
+        0 => Ok(()),
+        1 => Err(faults.remove(0)),
+        _ => Err(ConfigError::Several(faults)),
+    }
+}
+
+/// Variables that look like ours and mean nothing: one underscore where two belong. They are no error,
+/// since a cluster sets variables for a service of this name.
+pub fn strangers(env: &BTreeMap<String, String>) -> Vec<String> {
+    let sections = serde_json::to_value(Config::default()).unwrap_or_default();
+    let is_section = |word: &str| sections.get(word.to_lowercase()).is_some();
+    let known = ["GATEWAY_JWT_SECRET", "GATEWAY_API_KEY"];
+    env.keys()
+        .filter(|name| !known.contains(&name.trim_end_matches("_FILE")))
+        .filter_map(|name| {
+            let rest = name.strip_prefix("GATEWAY_").filter(|rest| !rest.starts_with('_'))?;
+            let (section, key) = rest.split_once('_')?;
+            is_section(section).then(|| {
+                let key = key.trim_start_matches('_');
+                format!("{name} means nothing here; was GATEWAY__{section}__{key} meant?")
+            })
+        })
+        .collect()
 }
 
 #[cfg(test)]

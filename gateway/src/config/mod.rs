@@ -9,7 +9,7 @@ mod load;
 mod sections;
 
 pub use document::{default_file, markdown};
-pub use load::{ConfigError, Source, load};
+pub use load::{ConfigError, Source, load, strangers};
 pub use sections::{
     ApiConfig, Config, ConnectionLimits, ContractsConfig, DebugConfig, DrainConfig, EngineConfig,
     HealthConfig, HttpConfig, IpLimits, Limits, LimitsConfig, LogConfig, LogFormat, Mount,

@@ -72,12 +72,16 @@ pub fn load_dir(dir: &Path) -> Result<Vec<Contract>, Vec<ContractError>> {
     let trouble = |mistake: String| {
         vec![ContractError { file: dir.display().to_string(), mistakes: vec![mistake] }]
     };
-    let entries = std::fs::read_dir(dir)
-        .map_err(|error| trouble(format!("contracts.dir: cannot be read: {error}")))?;
-    let mut paths: Vec<_> = entries
-        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
-        .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
-        .collect();
+    let mut paths: Vec<_> = if dir.is_file() {
+        vec![dir.to_owned()]
+    } else {
+        let entries = std::fs::read_dir(dir)
+            .map_err(|error| trouble(format!("no folder of contracts: {error}")))?;
+        entries
+            .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+            .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
+            .collect()
+    };
     paths.sort();
     if paths.is_empty() {
         return Err(trouble("no *.toml file here".to_owned()));

@@ -60,6 +60,11 @@ impl Default for AuthConfig {
 }
 
 impl AuthConfig {
+    /// Whether there is a secret that can be guessed.
+    pub fn has_short_secret(&self) -> bool {
+        self.jwt_secret.as_ref().is_some_and(|secret| secret.expose().len() < 32)
+    }
+
     /// The HS256 secret, wherever it stands.
     pub fn secret(&self) -> Result<Option<Secret>, AuthError> {
         let key = if self.jwt_secret.is_some() { "jwt_secret" } else { "jwt_secret_file" };

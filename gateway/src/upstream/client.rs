@@ -46,7 +46,8 @@ pub(crate) fn build(idle_connections: usize, timeout: Duration) -> Result<Client
 
 /// An address that [`build`]'s client can ask.
 pub(crate) fn parse_url(url: &str) -> Result<Url, &'static str> {
-    let parsed = Url::parse(url).map_err(|_| "it is not an address")?;
+    let parsed =
+        Url::parse(url).map_err(|_| "it is not an address, written as http://HOST:PORT/PATH")?;
     if !matches!(parsed.scheme(), "http" | "https") {
         return Err("its scheme is not known");
     }
