@@ -152,10 +152,14 @@ says "$(notes --set service.public.type=LoadBalancer)" "Clients connect to the a
 
 echo "plain manifests"
 plain | diff --unified "$top/k8s/base/gateway.yaml" - || { echo "k8s/base/gateway.yaml differs: run helm/test.sh --write" >&2; exit 1; }
-for overlay in "$top"/k8s/overlays/*/; do
-  kubectl kustomize "$overlay" >"$work/$(basename "$overlay").yaml"
-  "$python" "$here/validate.py" "${KUBERNETES_VERSIONS[@]}" -- "$work/$(basename "$overlay").yaml"
-done
+if command -v kubectl >/dev/null; then
+  for overlay in "$top"/k8s/overlays/*/; do
+    kubectl kustomize "$overlay" >"$work/$(basename "$overlay").yaml"
+    "$python" "$here/validate.py" "${KUBERNETES_VERSIONS[@]}" -- "$work/$(basename "$overlay").yaml"
+  done
+else
+  echo "NOT CHECKED: the overlays of k8s/, since there is no kubectl here" >&2
+fi
 
 echo "dashboards and alerts"
 mkdir "$work/dashboards"

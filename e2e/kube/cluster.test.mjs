@@ -10,10 +10,30 @@ import { promisify } from 'node:util';
 import { until } from '../harness/waiting.mjs';
 import { Crowd } from './live.mjs';
 
-const { CHART, HELM, IMAGE, CLIENT_IMAGE, OLD_API, DNS_SERVER, NODE_ADDRESS } = process.env;
+const { CHART, HELM, IMAGE, OLD_API, DNS_SERVER, NODE_ADDRESS } = process.env;
 const NAMESPACE = 'gateway-e2e';
 const PAIRS = 40;
 const MINUTE = 60000;
+/** 40 clients in 4 rooms, each heard by the 9 others. */
+const SCENARIO = `
+name = "note"
+about = "40 clients in 4 rooms"
+namespace = "/toolbox"
+duration = "5s"
+
+[[group]]
+name = "member"
+clients = 40
+rooms = 4
+[[group.step]]
+event = "subscribe"
+data = { channel = "{room}" }
+[[group.send]]
+event = "message"
+data = { type = "note", channel = "{room}", text = "{mark}" }
+rate = 1.0
+to = "others"
+`;
 const work = mkdtempSync(join(tmpdir(), 'gateway-kube-'));
 const own = 'app.kubernetes.io/instance=gateway';
 
@@ -27,7 +47,6 @@ const values = {
   podLabels: { 'e2e/run': 'one' },
   resources: { requests: { cpu: '50m', memory: '64Mi' }, limits: { memory: '512Mi' } },
   readinessProbe: { periodSeconds: 1 },
-  tests: CLIENT_IMAGE ? { image: CLIENT_IMAGE, command: ['/node', '/e2e/kube/probe.mjs'] } : {},
   ...(DNS_SERVER && { dnsPolicy: 'None', dnsConfig: { nameservers: [DNS_SERVER], searches: [`${NAMESPACE}.svc.cluster.local`, 'svc.cluster.local', 'cluster.local'], options: [{ name: 'ndots', value: '5' }] } }),
 };
 
@@ -84,6 +103,13 @@ describe('the chart on a cluster', { timeout: 20 * MINUTE }, () => {
     rmSync(work, { recursive: true, force: true });
   });
 
+  /** A crowd that is gone when the test is over, however it ends. */
+  async function crowded(t) {
+    const crowd = await Crowd.start(url, PAIRS);
+    t.after(() => crowd.leave());
+    return crowd;
+  }
+
   test('helm install --wait', async (t) => {
     const started = Date.now();
     await upgrade({});
@@ -92,7 +118,7 @@ describe('the chart on a cluster', { timeout: 20 * MINUTE }, () => {
     url = await address();
   });
 
-  test('helm test: every pod reaches the clients of every pod', async () => {
+  test('helm test: messages between clients on all pods', async () => {
     assert.match(await helm('test', 'gateway', '--timeout', '1m'), /Phase: +Succeeded/);
   });
 
@@ -103,18 +129,18 @@ describe('the chart on a cluster', { timeout: 20 * MINUTE }, () => {
   });
 
   test('scale 2 → 5 → 2 under live clients', async (t) => {
-    const crowd = await Crowd.start(url, PAIRS);
+    const crowd = await crowded(t);
     await upgrade({ replicaCount: 5 });
     assert.equal((await ready()).length, 5);
     await upgrade({ replicaCount: 2 });
-    await until('two pods are left', async () => (await list('pods', `${own},app.kubernetes.io/name=gateway`)).length === 2, MINUTE);
+    await until('two pods are left', async () => (await list('pods', `${own},app.kubernetes.io/name=gateway`)).length === 2, 2 * MINUTE);
     await crowd.back();
     assertWhole(await crowd.stop(), t);
   });
 
   test('a rolling upgrade under live clients: none lost, all back, spread out', async (t) => {
     const before = names(await running());
-    const crowd = await Crowd.start(url, PAIRS);
+    const crowd = await crowded(t);
     await upgrade({ config: '[log]\nlevel = "debug"\nformat = "json"\n' });
     await until('the old pods are gone', async () => names(await list('pods', `${own},app.kubernetes.io/name=gateway`)).every((name) => !before.includes(name)), 2 * MINUTE);
     await crowd.back();
@@ -127,7 +153,7 @@ describe('the chart on a cluster', { timeout: 20 * MINUTE }, () => {
   });
 
   test('a pod that is killed: everybody is back, what was acknowledged before was received', async (t) => {
-    const crowd = await Crowd.start(url, PAIRS);
+    const crowd = await crowded(t);
     const [{ metadata }] = await ready();
     await kubectl('delete', 'pod', metadata.name, '--grace-period=0', '--force');
     await until('another takes its place', async () => (await ready()).length === 2 && !names(await running()).includes(metadata.name), MINUTE);
@@ -159,6 +185,17 @@ describe('the chart on a cluster', { timeout: 20 * MINUTE }, () => {
     assert.ok(fewest >= 1, 'one pod is always there');
     if (nodes.length === 1) assert.match(said, /violate the pod's disruption budget/);
     await until('both pods are back', async () => (await ready()).length === 2, MINUTE);
+  });
+
+  test('load from inside the cluster: two workers, one report', async (t) => {
+    await upgrade({ loadtest: { enabled: true, workers: 2, scenario: SCENARIO, args: ['--fail-if=lost>0'] } });
+    const job = async () => (await list('jobs', `${own},app.kubernetes.io/component=loadtest`)).find((found) => !found.metadata.name.endsWith('-workers'));
+    const { metadata } = await job();
+    await until('the run ends', async () => (await job()).status.succeeded ?? (await job()).status.failed, 2 * MINUTE);
+    const said = await kubectl('logs', `job/${metadata.name}`);
+    t.diagnostic(said.trim().split('\n').slice(0, 12).join(' | '));
+    assert.equal((await job()).status.succeeded, 1, said);
+    await upgrade({});
   });
 
   test('the API server takes what else the chart makes', async () => {
