@@ -171,7 +171,22 @@ promtool test rules "$here/alerts.test.yaml"
 
 echo "package"
 "$helm" package --destination "$work" "$chart" >/dev/null
-"$helm" template gateway "$work"/gateway-*.tgz --namespace default --kube-version "${KUBERNETES_VERSIONS[-1]}" | diff "$newest/default.yaml" -
+same() { "$helm" template gateway "$1" --namespace default --kube-version "${KUBERNETES_VERSIONS[-1]}" "${@:2}" | sed "/^Pulled: /d; /^Digest: /d" | diff "$newest/default.yaml" -; }
+same "$work"/gateway-*.tgz
+
+# Published to a registry on loopback, and taken from there.
+if command -v docker-registry >/dev/null; then
+  port=$("$python" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+  printf 'version: 0.1\nstorage: {filesystem: {rootdirectory: "%s"}}\nhttp: {addr: "127.0.0.1:%s"}\n' "$work/registry" "$port" >"$work/registry.yml"
+  docker-registry serve "$work/registry.yml" >"$work/registry.log" 2>&1 &
+  registry=$!
+  trap 'kill "$registry" 2>/dev/null || true; rm -rf "$work"' EXIT
+  timeout 20 sh -c 'until curl --silent --fail --output /dev/null "http://127.0.0.1:$1/v2/"; do sleep 0.1; done' - "$port"
+  "$helm" push "$work"/gateway-*.tgz "oci://127.0.0.1:$port/charts" >/dev/null 2>&1
+  same "oci://127.0.0.1:$port/charts/gateway" --version "$(sed -n 's/^version: //p' "$chart/Chart.yaml")"
+else
+  echo "NOT CHECKED: publishing to a registry, since there is no docker-registry here" >&2
+fi
 
 for binary in "${GATEWAY_BIN:-}" "$top/target/release/gateway" "$top/target/debug/gateway"; do
   [ -x "$binary" ] || continue

@@ -27,6 +27,8 @@ need prometheus prometheus
 need haproxy haproxy
 need nginx nginx-light
 need buildah buildah
+need docker-registry docker-registry
+need curl curl
 need node nodejs
 need npm npm
 need python3 python3 python3-venv
