@@ -400,6 +400,7 @@ fn wire_config(config: &Config) -> WireConfig {
         payload_bytes: usize::try_from(config.limits.payload_bytes).unwrap_or(usize::MAX),
         outbox_packets: config.engine.outbox_packets,
         outbox_bytes: config.engine.outbox_bytes,
+        write_timeout: config.engine.write_timeout.min(config.engine.ping_timeout),
     }
 }
 

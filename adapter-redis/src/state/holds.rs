@@ -39,6 +39,8 @@ pub(crate) struct Holds {
     /// name is another process, and does not keep the old one's connections alive.
     pub(super) incarnation: String,
     pub(super) lease: Duration,
+    /// The namespaces of the last tick.
+    pub(super) known: Mutex<Vec<String>>,
     /// What ticks found and nobody was handed yet.
     pub(super) collected: Mutex<Lapsed>,
 }
@@ -52,6 +54,7 @@ impl Holds {
             mirror: Mirror::default(),
             incarnation: format!("{pod}#{:016x}", rand::random::<u64>()),
             lease,
+            known: Mutex::default(),
             collected: Mutex::default(),
         }
     }

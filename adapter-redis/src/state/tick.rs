@@ -10,6 +10,7 @@
 use std::time::Instant;
 
 use adapter::{Departed, Hold, Lapsed, Place, Released, StateError};
+use futures_util::{FutureExt, StreamExt};
 use redis::ScriptInvocation;
 use serde::Deserialize;
 
@@ -24,6 +25,8 @@ use crate::mirror::{Departure, Holdings, Remembered, Settled, There};
 const BATCH: usize = 256;
 /// Shares that one script writes down again.
 const REGISTERED: usize = 128;
+/// Namespaces that are ticked at once.
+const AT_ONCE: usize = 64;
 /// How often notices may come between before a batch is left to the next tick.
 const NOTICED: usize = 64;
 
@@ -52,23 +55,35 @@ impl Holds {
         for namespace in self.mirror.namespaces() {
             call.arg(namespace);
         }
-        // In a cluster one server may be away while the others go on: its namespaces wait, no other does.
-        let mut failure = None;
-        let namespaces = match self.link.probe(&self.names.namespaces(), &call).await {
-            Ok(namespaces) => namespaces,
-            Err(error) => {
-                failure = Some(error);
-                self.mirror.namespaces()
-            }
+        // Those of the last tick are renewed in the round trip in which it is asked whether there are more.
+        let known = if self.link.is_up() { self.known.lock().clone() } else { Vec::new() };
+        let key = self.names.namespaces();
+        let (all, renewed) =
+            tokio::join!(self.link.probe(&key, &call), self.tick_each(&known, outages));
+        let (all, asked): (Vec<String>, _) = match all {
+            Ok(all) => (all, Ok(())),
+            Err(error) => (self.mirror.namespaces(), Err(error)),
         };
-        let each = u32::try_from(namespaces.len()).unwrap_or(u32::MAX).max(1);
-        let budget = self.lease / 6 / each;
-        for namespace in &namespaces {
-            if let Err(error) = self.tick_one(namespace, outages, Instant::now() + budget).await {
-                failure = failure.or(Some(error));
-            }
+        let more: Vec<String> =
+            all.iter().filter(|namespace| !known.contains(namespace)).cloned().collect();
+        let begun = self.tick_each(&more, outages).await;
+        *self.known.lock() = all;
+        asked.and(renewed).and(begun)
+    }
+
+    /// In a cluster one server may be away while the others go on: its namespaces wait, no other does.
+    async fn tick_each(&self, namespaces: &[String], outages: u64) -> Result<(), StateError> {
+        let until = Instant::now() + self.lease / 6;
+        let mut ticks = Vec::with_capacity(namespaces.len());
+        for namespace in namespaces {
+            ticks.push(self.tick_one(namespace, outages, until).boxed());
         }
-        failure.map_or(Ok(()), Err)
+        let mut ticked = futures_util::stream::iter(ticks).buffer_unordered(AT_ONCE);
+        let mut all = Ok(());
+        while let Some(one) = ticked.next().await {
+            all = all.and(one);
+        }
+        all
     }
 
     async fn tick_one(

@@ -19,7 +19,6 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use super::{
     engine::{Engine, Engines, Full},
     query,
-    seal::Sealer,
     stream::Connection,
 };
 use crate::{
@@ -71,7 +70,6 @@ struct Inner {
     config: EdgeConfig,
     any_origin: bool,
     engines: Engines,
-    sealer: Sealer,
     service: Service,
     leaving: AtomicBool,
     metrics: EdgeMetrics,
@@ -108,7 +106,6 @@ impl Edge {
             any_origin: config.origins.iter().any(|origin| origin == "*"),
             config,
             engines,
-            sealer: Sealer::new(),
             service,
             leaving: AtomicBool::new(false),
             metrics,
@@ -205,7 +202,7 @@ impl Edge {
     async fn pass(&self, connection: &Connection, request: Request) -> Response {
         let text = request.uri().query().unwrap_or_default().to_owned();
         match query::find(&text, "sid") {
-            Some(sealed) => self.go_on(connection, request, &text, sealed).await,
+            Some(sid) => self.go_on(connection, request, &text, sid).await,
             None => self.handshake(connection, request, &text).await,
         }
     }
@@ -216,23 +213,20 @@ impl Edge {
         connection: &Connection,
         request: Request,
         text: &str,
-        sealed: &str,
+        sid: &str,
     ) -> Response {
         let unknown = || {
             let body = r#"{"code":1,"message":"Session ID unknown"}"#;
             let json = [(header::CONTENT_TYPE, "application/json")];
             (StatusCode::BAD_REQUEST, json, body).into_response()
         };
-        let Some(sid) = self.0.sealer.open(sealed) else { return unknown() };
         let Some(engine) = self.0.engines.find(sid) else { return unknown() };
         if engine.is_cut() {
             return unknown();
         }
-        let text = query::replace(text, "sid", sid);
         let upgrade = is_upgrade(request.headers());
         let ip = self.client_ip(connection.addr.ip(), request.headers());
-        let request =
-            prepare(request, &text, Arrival { ip, traceparent: None, engine: engine.clone() });
+        let request = prepare(request, text, Arrival { ip, traceparent: None, engine: engine.clone() });
         if upgrade {
             engine.carried_by(connection.control.clone());
             return self.0.service.answer(request).await;
@@ -290,22 +284,26 @@ impl Edge {
         response
     }
 
-    /// Seals the id in a polling client's handshake.
+    /// Notes the id in a polling client's handshake.
     async fn name(&self, response: Response, engine: &Arc<Engine>) -> Response {
         if response.status() != StatusCode::OK {
             return response;
         }
-        let (mut parts, body) = response.into_parts();
+        let (parts, body) = response.into_parts();
         let Ok(body) = to_bytes(body, HANDSHAKE_BYTES).await else {
             return refuse(StatusCode::INTERNAL_SERVER_ERROR, "no handshake");
         };
-        let Some((sealed, sid)) = self.0.sealer.handshake(&body) else {
-            return Response::from_parts(parts, Body::from(body));
-        };
-        self.0.engines.name(engine, &sid);
-        parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(sealed.len()));
-        Response::from_parts(parts, Body::from(sealed))
+        if let Some(sid) = session_id(&body) {
+            self.0.engines.name(engine, sid);
+        }
+        Response::from_parts(parts, Body::from(body))
     }
+}
+
+/// The session id in a polling client's handshake.
+fn session_id(body: &[u8]) -> Option<&str> {
+    let (_, behind) = std::str::from_utf8(body).ok()?.split_once("\"sid\":\"")?;
+    behind.split_once('"').map(|(sid, _)| sid)
 }
 
 fn without_port(host: &str) -> &str {

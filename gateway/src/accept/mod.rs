@@ -8,7 +8,6 @@ mod edge;
 mod engine;
 mod frames;
 mod query;
-mod seal;
 mod stream;
 
 pub use edge::{Edge, EdgeConfig};

@@ -16,6 +16,7 @@ use std::{
 use adapter_redis::socketio::Profile;
 use axum::{body::Body, extract::Request, response::Response};
 use bytes::Bytes;
+use engineioxide::{Cause, Connection, Tuning};
 use serde_json::Value;
 use socketioxide::{
     ParserConfig, SocketIo,
@@ -53,6 +54,8 @@ pub struct WireConfig {
     pub outbox_packets: usize,
     /// Bytes that may wait for a connection that does not read.
     pub outbox_bytes: usize,
+    /// How long a write may make no progress.
+    pub write_timeout: Duration,
 }
 
 /// Sends frames and keeps rooms. Cheap to clone.
@@ -279,7 +282,8 @@ impl Wire {
         let parser = ParserConfig::common()
             .max_incoming_binary_buf_size(config.payload_bytes)
             .max_incoming_binaries(1000);
-        let (service, io) = SocketIo::builder()
+        let builder = tuning(config, outbox_bytes).apply(SocketIo::builder);
+        let (service, io) = builder
             .req_path(SERVICE_PATH)
             .ping_interval(config.ping_interval)
             .ping_timeout(config.ping_timeout)
@@ -289,7 +293,6 @@ impl Wire {
             .max_payload(u64::try_from(config.payload_bytes).unwrap_or(u64::MAX))
             .ws_max_message_size(config.payload_bytes)
             .ws_max_frame_size(config.payload_bytes)
-            .ws_read_buffer_size(1024)
             .with_parser(parser)
             .with_adapter::<Fabric>(fabrics.clone())
             .build_with_inner_svc(Nowhere);
@@ -481,14 +484,47 @@ async fn let_in(
     socket.extensions.insert(session.clone());
     socket.on_fallback(Dispatch { session: session.clone(), application: application.clone() });
     let application = application.clone();
+    let below = parts.extensions.get::<Connection>().cloned();
     socket.on_disconnect(move |reason: DisconnectReason| {
         let (application, session) = (application.clone(), session.clone());
-        async move { application.disconnected(&session, label(reason)).await }
+        let cause = below.as_ref().and_then(Connection::ended);
+        async move { application.disconnected(&session, label(reason, cause)).await }
     });
     Ok(())
 }
 
-const fn label(reason: DisconnectReason) -> &'static str {
+/// How much may wait for a client in the engine, and for how long. The edge gives up on a client
+/// sooner; the engine stands behind it.
+fn tuning(config: &WireConfig, outbox_bytes: usize) -> Tuning {
+    Tuning {
+        queue_bytes: outbox_bytes,
+        volatile_bytes: outbox_bytes / 8,
+        write_timeout: 2 * config.write_timeout,
+        queue_timeout: 3 * config.write_timeout,
+        poll_timeout: 2 * config.write_timeout,
+        trim,
+        ..Tuning::default()
+    }
+}
+
+/// Of a request's extensions a session keeps who arrived, and not what holds the request's buffers.
+fn trim(extensions: &mut http::Extensions) {
+    let arrival = extensions.remove::<Arrival>();
+    extensions.clear();
+    if let Some(arrival) = arrival {
+        extensions.insert(arrival);
+    }
+}
+
+/// Why a connection ended: what the engine says, where the library has no word for it.
+const fn label(reason: DisconnectReason, cause: Option<Cause>) -> &'static str {
+    match cause {
+        Some(Cause::SlowConsumer | Cause::WriteTimeout | Cause::PollTimeout) => {
+            return "slow_consumer";
+        }
+        Some(Cause::Flood) => return "flood",
+        Some(_) | None => {}
+    }
     match reason {
         DisconnectReason::TransportClose => "transport_close",
         DisconnectReason::MultipleHttpPollingError => "multiple_polls",
