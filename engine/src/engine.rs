@@ -5,15 +5,17 @@ use std::{
     sync::{Arc, OnceLock, Weak},
 };
 
-use engineioxide_core::{ProtocolVersion, TransportType};
+use engineioxide_core::{ProtocolVersion, Str, TransportType};
 use http::request::Parts;
 use tokio::runtime::Handle;
 
 use crate::{
     config::EngineIoConfig,
+    event_name::readable,
     handler::EngineIoHandler,
     handshake::keep,
     heartbeat::{Timed, Wheel},
+    packet::{Packet, Received},
     session::{Session, Shared},
     sessions::{AllSessions, Connection, Secret, Table},
     socket::{DisconnectReason, Keeper, Socket},
@@ -108,6 +110,32 @@ impl<H: EngineIoHandler> Engine<H> {
             self.shared.wheel.insert(at, Arc::downgrade(&timed));
         }
         socket
+    }
+
+    /// Hands on what a client sent; why its session ends, if it does.
+    pub(crate) fn hand_on(
+        &self,
+        socket: &Arc<Socket<H::Data>>,
+        received: Received,
+    ) -> Result<(), Cause> {
+        match (received, socket.protocol) {
+            (Received::Message(text), _) => {
+                self.handler().on_message(Str::from(readable(text)), socket.clone());
+            }
+            (Received::Binary(bytes), _) => self.handler().on_binary(bytes, socket.clone()),
+            (Received::Pong, ProtocolVersion::V4) => socket.session().alive(),
+            (Received::Ping, ProtocolVersion::V3) => {
+                socket.session().alive();
+                socket.session().send([Packet::Pong]).ok();
+            }
+            (Received::Close, _) => return Err(Cause::Client),
+            (Received::Noop | Received::Upgrade, _) => {}
+            // A heartbeat in the wrong direction, and a probe of what carries the session already.
+            (Received::Ping, ProtocolVersion::V4)
+            | (Received::Pong, ProtocolVersion::V3)
+            | (Received::Probe, _) => return Err(Cause::BadPacket),
+        }
+        Ok(())
     }
 }
 

@@ -19,13 +19,12 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use engineioxide_core::{ProtocolVersion, Str};
+use engineioxide_core::ProtocolVersion;
 use smallvec::SmallVec;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::{
     engine::Engine,
-    event_name::readable,
     frame::{Decoder, Head, Incoming, Opcode, close_payload},
     handler::EngineIoHandler,
     packet::{Packet, Received},
@@ -190,9 +189,12 @@ where
         reached: impl Fn(Phase) -> bool,
     ) -> Poll<Option<Stop>> {
         let mut reads = 0;
-        while self.may_read() {
+        let held_back = loop {
+            if !self.may_read() {
+                break true;
+            }
             match self.poll_read(context) {
-                Poll::Pending => break,
+                Poll::Pending => break false,
                 Poll::Ready(Err(stop)) => return Poll::Ready(Some(stop)),
                 Poll::Ready(Ok(())) if reached(self.phase) => return Poll::Ready(None),
                 Poll::Ready(Ok(())) => reads += 1,
@@ -200,13 +202,19 @@ where
             if reads == READS {
                 // Answers leave before more is read, and other tasks have their turn.
                 context.waker().wake_by_ref();
-                break;
+                break false;
             }
-        }
+        };
         match self.poll_write(context) {
             Poll::Pending => self.stalled(context).map(Some),
             Poll::Ready(Ok(Some(cause))) => Poll::Ready(Some(Stop::Ended(cause))),
-            Poll::Ready(Ok(None)) => Poll::Pending,
+            Poll::Ready(Ok(None)) => {
+                if held_back {
+                    // What waited has left, so the client is read from again.
+                    context.waker().wake_by_ref();
+                }
+                Poll::Pending
+            }
             Poll::Ready(Err(_lost)) => Poll::Ready(Some(Stop::Lost(Cause::Broken))),
         }
     }
@@ -214,7 +222,7 @@ where
     /// Whether the client may be read from: not while much waits that it does not read.
     fn may_read(&self) -> bool {
         let most = self.engine.shared().config.tuning.queue_bytes / 2;
-        self.batch.is_empty() || self.session().queued() < most
+        self.session().queued() < most
     }
 
     // --- in
@@ -470,32 +478,6 @@ impl<H: EngineIoHandler> Engine<H> {
             },
             Err(cause) => Err(Stop::because(cause)),
         }
-    }
-
-    /// Hands on what a client sent; why its session ends, if it does.
-    pub(crate) fn hand_on(
-        &self,
-        socket: &Arc<Socket<H::Data>>,
-        received: Received,
-    ) -> Result<(), Cause> {
-        match (received, socket.protocol) {
-            (Received::Message(text), _) => {
-                self.handler().on_message(Str::from(readable(text)), socket.clone());
-            }
-            (Received::Binary(bytes), _) => self.handler().on_binary(bytes, socket.clone()),
-            (Received::Pong, ProtocolVersion::V4) => socket.session().alive(),
-            (Received::Ping, ProtocolVersion::V3) => {
-                socket.session().alive();
-                socket.session().send([Packet::Pong]).ok();
-            }
-            (Received::Close, _) => return Err(Cause::Client),
-            (Received::Noop | Received::Upgrade, _) => {}
-            // A heartbeat in the wrong direction, and a probe of what carries the session already.
-            (Received::Ping, ProtocolVersion::V4)
-            | (Received::Pong, ProtocolVersion::V3)
-            | (Received::Probe, _) => return Err(Cause::BadPacket),
-        }
-        Ok(())
     }
 }
 

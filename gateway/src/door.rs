@@ -146,7 +146,7 @@ impl Door {
         if session.flooding(self.0.limits.load().disconnect_after, now) && session.flood_out() {
             tracing::info!(sid = %session.sid, "disconnecting a flooding client");
             self.0.metrics.flooded();
-            session.peer.cut();
+            session.peer.cut_flood();
         }
         Err(Refusal::rate_limited(retry_after))
     }

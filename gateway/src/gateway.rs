@@ -17,7 +17,7 @@ use tokio::{net::TcpListener, sync::Semaphore, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    accept::{Connection, Edge, EdgeConfig, Engines, Pace, Tcp},
+    accept::{Admission, Connection, Edge, EdgeConfig, Tcp},
     admin::Admin,
     api::Api,
     cluster::{self, Answered, Question},
@@ -41,10 +41,6 @@ use crate::{
 
 /// The secret of a trial on one's own machine, known to everybody.
 const TRIAL_SECRET: &str = "a-secret-for-trials-only-which-everybody-knows";
-
-/// A polling client polls again at once; one that has not for this long is gone, and what it held must
-/// be free within 10 seconds.
-const POLL_AGAIN: Duration = Duration::from_secs(7);
 
 /// Questions of `/socketio/status` to the cluster that are under way at once.
 const ASKING: usize = 8;
@@ -182,8 +178,8 @@ impl Gateway {
         for mount in &core.mounts {
             wire.serve(&mount.namespace, &application);
         }
-        let engines = Engines::new(&limits, metrics.edge.clone());
-        let edge = Edge::new(edge_config(config), engines.clone(), service, metrics.edge.clone());
+        let admission = Admission::new(&limits, metrics.edge.clone());
+        let edge = Edge::new(edge_config(config), admission, service, metrics.edge.clone());
         let leaving = Arc::new(AtomicBool::new(false));
 
         let public = listen("listen", config.listen).await?;
@@ -199,8 +195,7 @@ impl Gateway {
             path: config.http.socket_paths.first().cloned().unwrap_or_default(),
             trial: trial.clone().filter(|_| config.mount.is_empty()),
         };
-        let stall = config.engine.write_timeout.min(config.engine.ping_timeout);
-        let tcp = Tcp::new(public, stall, Pace::of(&config.limits), metrics.edge.clone());
+        let tcp = Tcp::new(public, stall(config));
         let service = routes.router().into_make_service_with_connect_info::<Connection>();
         tasks.serve(async move {
             if let Err(error) = axum::serve(tcp, service).await {
@@ -229,7 +224,6 @@ impl Gateway {
             }
         }
         tasks.serve(watch::leases(core.clone()));
-        tasks.serve(watch::pollers(engines, stall.min(POLL_AGAIN)));
         tasks.serve(watch::expiries(door));
         tasks.serve(watch::changes(core.clone()));
         Ok(Self {
@@ -362,9 +356,9 @@ fn wire(
     pod: &str,
     metrics: &Metrics,
 ) -> Result<(Wire, Service, Option<Orders>), StartError> {
-    let (count, edge) = (metrics.wire.clone(), metrics.edge.clone());
+    let (count, wire) = (metrics.wire.clone(), wire_config(config, pod));
     if !config.redis.url.is_set() {
-        let (wire, service) = Wire::new(&wire_config(config), count, edge);
+        let (wire, service) = Wire::new(&wire, count);
         return Ok((wire, service, None));
     }
     let cluster = Cluster {
@@ -372,7 +366,7 @@ fn wire(
         adapter: config.adapter.clone(),
         pod: pod.to_owned(),
     };
-    let (wire, service, orders) = Wire::clustered(&wire_config(config), cluster, count, edge)?;
+    let (wire, service, orders) = Wire::clustered(&wire, cluster, count)?;
     Ok((wire, service, Some(orders)))
 }
 
@@ -391,7 +385,16 @@ fn pod_name() -> String {
     format!("{host}-{:08x}", rand::random::<u32>())
 }
 
-fn wire_config(config: &Config) -> WireConfig {
+/// Packets for each event that a connection may send: an event may have attachments, and is acked.
+const PACKETS: u32 = 4;
+
+/// How long a write may make no progress.
+fn stall(config: &Config) -> Duration {
+    config.engine.write_timeout.min(config.engine.ping_timeout)
+}
+
+fn wire_config(config: &Config, pod: &str) -> WireConfig {
+    let limit = &config.limits.connection;
     WireConfig {
         ping_interval: config.engine.ping_interval,
         ping_timeout: config.engine.ping_timeout,
@@ -400,7 +403,12 @@ fn wire_config(config: &Config) -> WireConfig {
         payload_bytes: usize::try_from(config.limits.payload_bytes).unwrap_or(usize::MAX),
         outbox_packets: config.engine.outbox_packets,
         outbox_bytes: config.engine.outbox_bytes,
-        write_timeout: config.engine.write_timeout.min(config.engine.ping_timeout),
+        write_timeout: stall(config),
+        queue_timeout: config.engine.queue_timeout,
+        packets_per_second: limit.events_per_second.saturating_mul(PACKETS),
+        packets_burst: limit.burst.saturating_mul(PACKETS),
+        excesses: config.limits.disconnect_after,
+        pod: pod.to_owned(),
     }
 }
 

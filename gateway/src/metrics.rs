@@ -48,21 +48,9 @@ pub struct EdgeMetrics {
     connections: IntGauge,
     refused: IntCounterVec,
     handshake: Histogram,
-    disconnects: IntCounterVec,
-    stalled: IntGauge,
 }
 
 impl EdgeMetrics {
-    /// More or fewer connections whose peers do not read what is written.
-    pub fn stalled(&self, change: i64) {
-        self.stalled.add(change);
-    }
-
-    /// Whether any peer does not read.
-    pub fn any_stalled(&self) -> bool {
-        self.stalled.get() > 0
-    }
-
     /// More or fewer open Engine.IO sessions.
     pub fn connections(&self, change: i64) {
         self.connections.add(change);
@@ -76,16 +64,6 @@ impl EdgeMetrics {
     /// A handshake was answered.
     pub fn handshake(&self, took: Duration) {
         self.handshake.observe(took.as_secs_f64());
-    }
-
-    /// A peer that floods was cut off.
-    pub fn flood(&self) {
-        self.disconnects.with_label_values(&["flood"]).inc();
-    }
-
-    /// A peer that reads no more was cut off.
-    pub fn slow_consumer(&self) {
-        self.disconnects.with_label_values(&["slow_consumer"]).inc();
     }
 }
 
@@ -321,11 +299,6 @@ impl Metrics {
                 handshake: histogram(
                     "gateway_handshake_duration_seconds",
                     "Answering a handshake",
-                )?,
-                disconnects: disconnects.clone(),
-                stalled: gauge(
-                    "gateway_stalled_connections",
-                    "Connections whose peers do not read what is written",
                 )?,
             },
             wire: WireMetrics {

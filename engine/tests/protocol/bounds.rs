@@ -3,6 +3,7 @@
 use std::{num::NonZeroU32, time::Duration};
 
 use engineioxide::{Cause, Connection, DisconnectReason, Pace, TransportType, Tuning};
+use futures_util::{SinkExt, StreamExt};
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::harness::{Server, open_polling, open_websocket, within};
@@ -98,6 +99,32 @@ async fn a_client_that_reads_slowly_but_reads_stays() {
 }
 
 #[tokio::test]
+async fn a_client_that_sends_without_reading_is_not_read_from() {
+    let tuning = Tuning { queue_bytes: 1 << 20, ..Tuning::default() };
+    let server = Server::with(tuning, |config| config).await;
+    let (web, socket) = open_websocket(&server).await;
+    let (mut sink, mut stream) = web.0.split();
+    let text = "x".repeat(60 << 10);
+    let asked = text.clone();
+    let sent = tokio::spawn(async move {
+        for number in 0..MUCH >> 16 {
+            sink.send(Message::text(format!("4echo:{number} {asked}"))).await.expect("it is sent");
+        }
+        sink
+    });
+    // It is held up as soon as as much waits for it as may before it is read from again.
+    while socket.req_parts.extensions.get::<Connection>().map(Connection::queued) < Some(1 << 19) {
+        tokio::task::yield_now().await;
+    }
+    for number in 0..MUCH >> 16 {
+        let message = within("an answer", stream.next()).await.expect("a frame").expect("a frame");
+        assert_eq!(message.into_text().expect("text").as_str(), format!("4{number} {text}"));
+    }
+    drop(within("the sender", sent).await.expect("it sent all"));
+    assert!(!socket.is_closed());
+}
+
+#[tokio::test]
 async fn a_polling_client_that_does_not_come_back_is_closed() {
     let tuning = Tuning { poll_timeout: Duration::from_millis(200), ..Tuning::default() };
     let stats = tuning.stats.clone();
@@ -126,7 +153,6 @@ async fn a_flood_of_frames_is_closed() {
     }
     assert!(!socket.is_closed());
     // Frames that nobody is told of are counted too.
-    use futures_util::SinkExt;
     while web.0.send(Message::Pong(bytes::Bytes::new())).await.is_ok() {}
     assert_eq!(server.disconnected().await, DisconnectReason::TransportError);
     assert_eq!(stats.ended(Cause::Flood), 1);

@@ -63,6 +63,7 @@ impl EngineIoHandler for Handler {
     }
 
     fn on_message(self: &Arc<Self>, message: Str, socket: Arc<Socket<()>>) {
+        assert!(message != "panic", "a handler that panics, as this test wants");
         if let Some(text) = message.strip_prefix("echo:") {
             socket.emit(text.to_owned()).ok();
         } else {

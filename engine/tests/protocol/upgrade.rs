@@ -83,6 +83,7 @@ async fn one_that_fails_leaves_the_session_polling() {
             web.send(packet).await;
         }
         while let Some(Message::Text(_)) = web.next().await {}
+        drop(web);
         while stats.upgrades_failed() <= number as u64 {
             tokio::task::yield_now().await;
         }

@@ -173,3 +173,15 @@ async fn what_a_client_sends_behind_its_end_is_nobodys() {
     let mut rest = Vec::new();
     within("the end", web.0.get_mut().read_to_end(&mut rest)).await.ok();
 }
+
+#[tokio::test]
+async fn a_handler_that_panics_ends_its_session_alone() {
+    let server = Server::start().await;
+    let (mut other, _) = open_websocket(&server).await;
+    let (mut web, _) = open_websocket(&server).await;
+    web.send("4panic").await;
+    assert_eq!(server.disconnected().await, DisconnectReason::TransportError);
+    assert_eq!(web.next().await, None);
+    other.send("4still here").await;
+    assert_eq!(server.message().await, "still here");
+}

@@ -1,4 +1,4 @@
-//! The public listener's door: host, origin, counts, ids; then the library, the page or the status.
+//! The public listener's door: host, origin, counts; then the library, the page or the status.
 
 use std::{
     net::IpAddr,
@@ -10,24 +10,16 @@ use std::{
 };
 
 use axum::{
-    body::{Body, to_bytes},
     extract::{ConnectInfo, Request, State},
     response::{IntoResponse, Response},
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 
-use super::{
-    engine::{Engine, Engines, Full},
-    query,
-    stream::Connection,
-};
+use super::{Admission, Full, stream::Connection};
 use crate::{
     metrics::EdgeMetrics,
     wire::{Arrival, SERVICE_PATH, Service},
 };
-
-/// A handshake's answer is small; more is not one.
-const HANDSHAKE_BYTES: usize = 4096;
 
 /// The request headers that are kept for the life of a session, since the library keeps the request.
 const KEPT: [HeaderName; 14] = [
@@ -69,7 +61,7 @@ pub struct Edge(Arc<Inner>);
 struct Inner {
     config: EdgeConfig,
     any_origin: bool,
-    engines: Engines,
+    admission: Admission,
     service: Service,
     leaving: AtomicBool,
     metrics: EdgeMetrics,
@@ -98,14 +90,14 @@ impl Edge {
     /// A door to the library's service.
     pub fn new(
         config: EdgeConfig,
-        engines: Engines,
+        admission: Admission,
         service: Service,
         metrics: EdgeMetrics,
     ) -> Self {
         Self(Arc::new(Inner {
             any_origin: config.origins.iter().any(|origin| origin == "*"),
             config,
-            engines,
+            admission,
             service,
             leaving: AtomicBool::new(false),
             metrics,
@@ -200,60 +192,26 @@ impl Edge {
     }
 
     async fn pass(&self, connection: &Connection, request: Request) -> Response {
-        let text = request.uri().query().unwrap_or_default().to_owned();
-        match query::find(&text, "sid") {
-            Some(sid) => self.go_on(connection, request, &text, sid).await,
-            None => self.handshake(connection, request, &text).await,
+        if is_upgrade(request.headers()) {
+            connection.control.upgrade();
         }
-    }
-
-    /// A request of a session that there is.
-    async fn go_on(
-        &self,
-        connection: &Connection,
-        request: Request,
-        text: &str,
-        sid: &str,
-    ) -> Response {
-        let unknown = || {
-            let body = r#"{"code":1,"message":"Session ID unknown"}"#;
-            let json = [(header::CONTENT_TYPE, "application/json")];
-            (StatusCode::BAD_REQUEST, json, body).into_response()
-        };
-        let Some(engine) = self.0.engines.find(sid) else { return unknown() };
-        if engine.is_cut() {
-            return unknown();
+        let query = request.uri().query().unwrap_or_default();
+        if query.split('&').any(|pair| pair.starts_with("sid=")) {
+            return self.0.service.answer(prepare(request, None)).await;
         }
-        let upgrade = is_upgrade(request.headers());
-        let ip = self.client_ip(connection.addr.ip(), request.headers());
-        let request = prepare(request, text, Arrival { ip, traceparent: None, engine: engine.clone() });
-        if upgrade {
-            engine.carried_by(connection.control.clone());
-            return self.0.service.answer(request).await;
-        }
-        let poll = (request.method() == Method::GET).then(|| engine.poll());
-        let response = tokio::select! {
-            response = self.0.service.answer(request) => response,
-            () = engine.until_cut() => unknown(),
-        };
-        if let Some(poll) = poll {
-            poll.answered(Instant::now());
-        }
-        // What the library had ready by then may say that the server disconnects, after which clients
-        // do not come back.
-        if engine.is_cut() && !engine.has_stream() { unknown() } else { response }
+        self.handshake(connection, request).await
     }
 
     /// A request that begins a session.
-    async fn handshake(&self, connection: &Connection, request: Request, text: &str) -> Response {
+    async fn handshake(&self, connection: &Connection, request: Request) -> Response {
         if self.0.leaving.load(Ordering::Acquire) {
             self.0.metrics.refused("leaving");
             return retry(StatusCode::SERVICE_UNAVAILABLE, "leaving", self.0.config.retry_after);
         }
         let begun = Instant::now();
         let ip = self.client_ip(connection.addr.ip(), request.headers());
-        let engine = match self.0.engines.admit(ip, begun) {
-            Ok(engine) => engine,
+        let place = match self.0.admission.admit(ip, begun) {
+            Ok(place) => Arc::new(place),
             Err(Full::Address(after)) => {
                 self.0.metrics.refused("address");
                 return retry(
@@ -271,39 +229,13 @@ impl Edge {
                 );
             }
         };
-        let upgrade = is_upgrade(request.headers());
-        if upgrade {
-            engine.carried_by(connection.control.clone());
-        }
         let traceparent = request.headers().get("traceparent");
         let traceparent = traceparent.and_then(|value| value.to_str().ok()).map(Box::from);
-        let request = prepare(request, text, Arrival { ip, traceparent, engine: engine.clone() });
-        let response = self.0.service.answer(request).await;
-        let response = if upgrade { response } else { self.name(response, &engine).await };
+        let arrival = Arrival { ip, traceparent, place };
+        let response = self.0.service.answer(prepare(request, Some(arrival))).await;
         self.0.metrics.handshake(begun.elapsed());
         response
     }
-
-    /// Notes the id in a polling client's handshake.
-    async fn name(&self, response: Response, engine: &Arc<Engine>) -> Response {
-        if response.status() != StatusCode::OK {
-            return response;
-        }
-        let (parts, body) = response.into_parts();
-        let Ok(body) = to_bytes(body, HANDSHAKE_BYTES).await else {
-            return refuse(StatusCode::INTERNAL_SERVER_ERROR, "no handshake");
-        };
-        if let Some(sid) = session_id(&body) {
-            self.0.engines.name(engine, sid);
-        }
-        Response::from_parts(parts, Body::from(body))
-    }
-}
-
-/// The session id in a polling client's handshake.
-fn session_id(body: &[u8]) -> Option<&str> {
-    let (_, behind) = std::str::from_utf8(body).ok()?.split_once("\"sid\":\"")?;
-    behind.split_once('"').map(|(sid, _)| sid)
 }
 
 fn without_port(host: &str) -> &str {
@@ -318,9 +250,9 @@ fn is_upgrade(headers: &HeaderMap) -> bool {
     upgrade.is_some_and(|value| value.eq_ignore_ascii_case("websocket"))
 }
 
-/// The request as the library gets it: its path, an opened id, and copies of the few headers that
-/// matter, since slices of the connection's read buffer would keep all of it in memory.
-fn prepare(request: Request, query: &str, arrival: Arrival) -> Request {
+/// The request as the library gets it: its path, and copies of the few headers that matter, since slices
+/// of the connection's read buffer would keep all of it in memory.
+fn prepare(request: Request, arrival: Option<Arrival>) -> Request {
     let (mut parts, body) = request.into_parts();
     let mut headers = HeaderMap::with_capacity(8);
     for name in KEPT {
@@ -331,9 +263,12 @@ fn prepare(request: Request, query: &str, arrival: Arrival) -> Request {
         }
     }
     parts.headers = headers;
+    let query = parts.uri.query().unwrap_or_default();
     // A query that is no URI any more cannot be: it came in one.
     parts.uri = format!("{SERVICE_PATH}/?{query}").parse().unwrap_or_default();
-    parts.extensions.insert(arrival);
+    if let Some(arrival) = arrival {
+        parts.extensions.insert(arrival);
+    }
     Request::from_parts(parts, body)
 }
 

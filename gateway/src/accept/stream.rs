@@ -1,7 +1,7 @@
-//! A TCP stream that can be cut from outside, and that gives up on a peer that reads no more.
+//! TCP streams, and what HTTP itself does not bound: a peer that says nothing, and one that takes no
+//! answer.
 //!
-//! The library's writer waits in a flush for as long as the peer likes; here a write that stalls for
-//! too long becomes an error, whoever waits for it.
+//! A stream that was upgraded is the engine's, which bounds it by its own means.
 
 use std::{
     future::Future,
@@ -10,25 +10,17 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use axum::{extract::connect_info::Connected, serve::IncomingStream};
-use futures_util::task::AtomicWaker;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
     time::Sleep,
-};
-
-use super::frames::Heads;
-use crate::{
-    config::LimitsConfig,
-    metrics::EdgeMetrics,
-    session::{Bucket, Flood},
 };
 
 /// A peer has this long to send its first request.
@@ -37,48 +29,22 @@ const FIRST_REQUEST: Duration = Duration::from_secs(10);
 /// After an accept that failed for want of resources.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
 
-/// The means to cut a stream.
+/// What the edge tells the stream that its requests come on.
 #[derive(Debug, Default)]
 pub struct Control {
-    cut: AtomicBool,
     begun: AtomicBool,
     upgraded: AtomicBool,
-    stalled: AtomicBool,
-    behind: AtomicUsize,
-    reader: AtomicWaker,
-    writer: AtomicWaker,
 }
 
 impl Control {
-    /// The stream ends now, for whoever reads or writes it.
-    pub fn cut(&self) {
-        self.cut.store(true, Ordering::Release);
-        self.reader.wake();
-        self.writer.wake();
-    }
-
     /// A first request came.
     pub fn begin(&self) {
         self.begun.store(true, Ordering::Release);
     }
 
-    /// What comes from now on are frames.
+    /// It carries a WebSocket from now on.
     pub fn upgrade(&self) {
         self.upgraded.store(true, Ordering::Release);
-    }
-
-    /// Whether what was written last is still waiting for the peer to read.
-    pub fn is_stalled(&self) -> bool {
-        self.stalled.load(Ordering::Acquire)
-    }
-
-    /// More was queued for a peer that does not read; how much that is by now.
-    pub fn behind(&self, bytes: usize) -> usize {
-        self.behind.fetch_add(bytes, Ordering::AcqRel) + bytes
-    }
-
-    fn is_cut(&self) -> bool {
-        self.cut.load(Ordering::Acquire)
     }
 }
 
@@ -87,7 +53,7 @@ impl Control {
 pub struct Connection {
     /// The peer.
     pub addr: SocketAddr,
-    /// To cut it.
+    /// To tell the stream.
     pub control: Arc<Control>,
 }
 
@@ -102,52 +68,12 @@ impl Connected<IncomingStream<'_, Tcp>> for Connection {
 pub struct Tcp {
     listener: TcpListener,
     stall: Duration,
-    pace: Pace,
-    metrics: EdgeMetrics,
-}
-
-/// How many frames a connection may send.
-#[derive(Clone, Copy, Debug)]
-pub struct Pace {
-    /// In the long run; 0: any number.
-    pub per_second: u32,
-    /// At once.
-    pub burst: u32,
-    /// A connection is cut after this many too many within 10 seconds; 0: never.
-    pub disconnect_after: u32,
-}
-
-/// Frames for each event that a connection may send: an event may have attachments, and is acked.
-const FRAMES: u32 = 4;
-
-impl Pace {
-    /// What goes with these limits on events.
-    pub const fn of(limits: &LimitsConfig) -> Self {
-        Self {
-            per_second: limits.connection.events_per_second.saturating_mul(FRAMES),
-            burst: limits.connection.burst.saturating_mul(FRAMES),
-            disconnect_after: limits.disconnect_after,
-        }
-    }
-}
-
-/// The frames of one WebSocket.
-#[derive(Debug)]
-struct Frames {
-    heads: Heads,
-    bucket: Bucket,
-    flood: Flood,
 }
 
 impl Tcp {
-    /// Listens; a write may stall for `stall`.
-    pub const fn new(
-        listener: TcpListener,
-        stall: Duration,
-        pace: Pace,
-        metrics: EdgeMetrics,
-    ) -> Self {
-        Self { listener, stall, pace, metrics }
+    /// Listens; the write of an answer may stall for `stall`.
+    pub const fn new(listener: TcpListener, stall: Duration) -> Self {
+        Self { listener, stall }
     }
 }
 
@@ -163,10 +89,7 @@ impl axum::serve::Listener for Tcp {
                     if let Err(error) = stream.set_nodelay(true) {
                         tracing::debug!(%error, "no TCP_NODELAY");
                     }
-                    return (
-                        Stream::new(stream, self.stall, self.pace, self.metrics.clone()),
-                        addr,
-                    );
+                    return (Stream::new(stream, self.stall), addr);
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept");
@@ -189,37 +112,12 @@ pub struct Stream {
     stall: Duration,
     stalled: Option<Pin<Box<Sleep>>>,
     first: Option<Pin<Box<Sleep>>>,
-    pace: Pace,
-    frames: Option<Box<Frames>>,
-    metrics: EdgeMetrics,
 }
 
 impl Stream {
-    fn new(inner: TcpStream, stall: Duration, pace: Pace, metrics: EdgeMetrics) -> Self {
+    fn new(inner: TcpStream, stall: Duration) -> Self {
         let first = Some(Box::pin(tokio::time::sleep(FIRST_REQUEST)));
-        let control = Arc::default();
-        Self { inner, control, stall, stalled: None, first, pace, frames: None, metrics }
-    }
-
-    /// Counts the frames of a WebSocket; one that floods is cut.
-    fn pace(&mut self, bytes: &[u8]) {
-        let Pace { per_second, burst, disconnect_after } = self.pace;
-        if per_second == 0 || bytes.is_empty() || !self.control.upgraded.load(Ordering::Acquire) {
-            return;
-        }
-        let now = Instant::now();
-        let frames = self.frames.get_or_insert_with(|| {
-            let bucket = Bucket::new(per_second, burst, now);
-            Box::new(Frames { heads: Heads::default(), bucket, flood: Flood::default() })
-        });
-        let count = frames.heads.count(bytes);
-        let flooding = (0..count).any(|_| {
-            frames.bucket.take(1, now).is_err() && frames.flood.count(disconnect_after, now)
-        });
-        if flooding {
-            self.metrics.flood();
-            self.control.cut();
-        }
+        Self { inner, control: Arc::default(), stall, stalled: None, first }
     }
 
     /// What a write's result means for the stall: progress ends it, waiting begins or continues it.
@@ -228,44 +126,16 @@ impl Stream {
         context: &mut Context<'_>,
         result: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
-        if result.is_ready() {
-            self.caught_up();
+        if result.is_ready() || self.control.upgraded.load(Ordering::Acquire) {
+            self.stalled = None;
             return result;
-        }
-        if !self.control.stalled.swap(true, Ordering::AcqRel) {
-            self.metrics.stalled(1);
         }
         let stall = self.stall;
         let sleep = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(stall)));
         if sleep.as_mut().poll(context).is_pending() {
             return Poll::Pending;
         }
-        self.metrics.slow_consumer();
-        self.control.cut();
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer reads no more")))
-    }
-
-    /// The peer reads again, or the stream is over.
-    fn caught_up(&mut self) {
-        self.stalled = None;
-        if self.control.stalled.swap(false, Ordering::AcqRel) {
-            self.control.behind.store(0, Ordering::Release);
-            self.metrics.stalled(-1);
-        }
-    }
-
-    fn writable(&self, context: &Context<'_>) -> io::Result<()> {
-        self.control.writer.register(context.waker());
-        if self.control.is_cut() {
-            return Err(io::ErrorKind::ConnectionAborted.into());
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Stream {
-    fn drop(&mut self) {
-        self.caught_up();
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer takes no answer")))
     }
 }
 
@@ -275,13 +145,7 @@ impl AsyncRead for Stream {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.control.reader.register(context.waker());
-        if self.control.is_cut() {
-            return Poll::Ready(Ok(()));
-        }
-        let before = buffer.filled().len();
         let result = Pin::new(&mut self.inner).poll_read(context, buffer);
-        self.pace(&buffer.filled()[before..]);
         let begun = self.control.begun.load(Ordering::Acquire);
         if let Some(first) = &mut self.first {
             if begun {
@@ -300,7 +164,6 @@ impl AsyncWrite for Stream {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.writable(context)?;
         let result = Pin::new(&mut self.inner).poll_write(context, bytes);
         self.watch(context, result)
     }
@@ -310,7 +173,6 @@ impl AsyncWrite for Stream {
         context: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.writable(context)?;
         let result = Pin::new(&mut self.inner).poll_write_vectored(context, bytes);
         self.watch(context, result)
     }

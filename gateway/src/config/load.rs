@@ -225,6 +225,7 @@ fn check(config: &Config) -> Result<(), ConfigError> {
     not_zero("engine.ping_interval", config.engine.ping_interval)?;
     not_zero("engine.ping_timeout", config.engine.ping_timeout)?;
     not_zero("engine.write_timeout", config.engine.write_timeout)?;
+    not_zero("engine.queue_timeout", config.engine.queue_timeout)?;
     not_zero("engine.upgrade_timeout", config.engine.upgrade_timeout)?;
     not_zero("engine.connect_timeout", config.engine.connect_timeout)?;
     not_zero("drain.grace", config.drain.grace)?;

@@ -134,6 +134,10 @@ pub struct EngineConfig {
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub write_timeout: Duration,
+    /// How long a packet may wait for a connection that reads too slowly, before that is cut off.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub queue_timeout: Duration,
     /// How long an upgrade from polling to WebSocket may take. `SOCKET_UPGRADE_TIMEOUT`, in milliseconds, wins.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
@@ -154,6 +158,7 @@ impl Default for EngineConfig {
             ping_interval: Duration::from_secs(25),
             ping_timeout: Duration::from_mins(1),
             write_timeout: Duration::from_secs(20),
+            queue_timeout: Duration::from_secs(30),
             upgrade_timeout: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(45),
             outbox_packets: 4096,

@@ -7,7 +7,6 @@ use serde_json::{Value, json};
 
 use super::check;
 use crate::{
-    accept::Engines,
     config::{Config, Mount},
     contract::{BUILT_IN, Contract},
     metrics::Metrics,
@@ -18,23 +17,9 @@ use crate::{
 };
 
 fn session(mount: &Arc<Mounted>, identity: Identity) -> Session {
-    let config = Config::default();
-    let metrics = Metrics::new().expect("metrics");
-    let engine =
-        Engines::new(&Arc::new(arc_swap::ArcSwap::from_pointee(config.limits)), metrics.edge)
-            .admit(Ipv4Addr::LOCALHOST.into(), Instant::now())
-            .expect("room for one");
     let bucket = Bucket::new(0, 0, Instant::now());
     let ip = Ipv4Addr::LOCALHOST.into();
-    Session::new(
-        "AAAAAAAAAAAAAAAA",
-        mount.clone(),
-        ip,
-        Peer::detached(engine),
-        identity,
-        bucket,
-        10,
-    )
+    Session::new("AAAAAAAAAAAAAAAA", mount.clone(), ip, Peer::detached(), identity, bucket, 10)
 }
 
 fn everybody() -> Vec<Session> {

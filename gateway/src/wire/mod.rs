@@ -22,7 +22,7 @@ pub use elsewhere::{Order, Orders};
 pub use frame::{Frame, NotBase64, lift_binary, lower_binary, placeholders_are_good};
 pub use server::{Ack, Peer, SERVICE_PATH, Service, Wire, WireConfig};
 
-use crate::{accept::Engine, session::Session};
+use crate::{accept::Place, session::Session};
 
 /// Where our own pods ask each other: a namespace that servers of Node do not have, so that they are
 /// neither asked nor waited for.
@@ -140,6 +140,6 @@ pub struct Arrival {
     pub ip: IpAddr,
     /// The trace that the request is part of, as W3C writes it.
     pub traceparent: Option<Box<str>>,
-    /// The Engine.IO session, as the edge counts and closes it.
-    pub engine: Arc<Engine>,
+    /// Its place in the counts.
+    pub place: Arc<Place>,
 }

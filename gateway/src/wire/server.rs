@@ -8,6 +8,7 @@ use std::{
     convert::Infallible,
     fmt,
     future::Future,
+    num::NonZeroU32,
     sync::{Arc, Weak},
     task::{Context, Poll},
     time::{Duration, Instant},
@@ -16,7 +17,7 @@ use std::{
 use adapter_redis::socketio::Profile;
 use axum::{body::Body, extract::Request, response::Response};
 use bytes::Bytes;
-use engineioxide::{Cause, Connection, Tuning};
+use engineioxide::{Cause, Connection, Pace, Stats, TransportType, Tuning};
 use serde_json::Value;
 use socketioxide::{
     ParserConfig, SocketIo,
@@ -31,11 +32,11 @@ use super::{
     Application, Arrival, Frame, Handshake, Inbound, Target,
     fabric::{Fabric, Fabrics, Missed},
 };
-use crate::{
-    accept::Engine,
-    metrics::{EdgeMetrics, WireMetrics},
-    session::Session,
-};
+use crate::{metrics::WireMetrics, session::Session};
+
+/// A polling client polls again at once; one that has not for this long is gone, and what it held must
+/// be free within 10 seconds.
+const POLL_AGAIN: Duration = Duration::from_secs(7);
 
 /// How the library is set up.
 #[derive(Clone, Debug)]
@@ -52,10 +53,20 @@ pub struct WireConfig {
     pub payload_bytes: usize,
     /// Packets that may wait for one connection.
     pub outbox_packets: usize,
-    /// Bytes that may wait for a connection that does not read.
+    /// Bytes that may wait for one connection.
     pub outbox_bytes: usize,
     /// How long a write may make no progress.
     pub write_timeout: Duration,
+    /// How long a packet may wait for a connection.
+    pub queue_timeout: Duration,
+    /// Packets that a connection may send, in the long run; 0 is any number.
+    pub packets_per_second: u32,
+    /// And at once.
+    pub packets_burst: u32,
+    /// A connection is cut after this many too many within 10 seconds; 0: never.
+    pub excesses: u32,
+    /// The pod's name, with which its session ids begin.
+    pub pod: String,
 }
 
 /// Sends frames and keeps rooms. Cheap to clone.
@@ -64,8 +75,7 @@ pub struct Wire {
     pub(super) io: SocketIo<Fabric>,
     pub(super) fabrics: Fabrics,
     metrics: WireMetrics,
-    edge: EdgeMetrics,
-    outbox_bytes: usize,
+    stats: Arc<Stats>,
 }
 
 impl fmt::Debug for Wire {
@@ -121,7 +131,8 @@ pub const SERVICE_PATH: &str = "/socket.io";
 #[derive(Clone)]
 pub struct Peer {
     socket: Weak<Socket<Fabric>>,
-    engine: Arc<Engine>,
+    /// The Engine.IO session below, shared by the namespaces of a connection.
+    below: Option<Connection>,
 }
 
 impl fmt::Debug for Peer {
@@ -133,16 +144,15 @@ impl fmt::Debug for Peer {
 impl Peer {
     /// The peer of a session that has no connection, for tests of what needs none.
     #[cfg(test)]
-    pub(crate) fn detached(engine: Arc<Engine>) -> Self {
-        Self { socket: Weak::new(), engine }
+    pub(crate) fn detached() -> Self {
+        Self { socket: Weak::new(), below: None }
     }
 
     /// Ends the connection in its namespace: the client does not come back by itself.
     pub fn leave(&self) {
         if let Some(socket) = self.socket.upgrade() {
             tokio::spawn(async move {
-                // A full queue cannot take the packet; the transport is cut instead by whoever
-                // watches the queue.
+                // A client whose queue is full is disconnected for that.
                 if socket.disconnect().is_err() {
                     tracing::debug!("no room for a disconnect packet");
                 }
@@ -150,9 +160,20 @@ impl Peer {
         }
     }
 
-    /// Cuts the transport: the client reconnects, perhaps to another pod.
+    /// Cuts the transport, after what waits for the client: it reconnects, perhaps to another pod.
     pub fn cut(&self) {
-        self.engine.cut();
+        self.end(Cause::Server);
+    }
+
+    /// Cuts the transport of a client that floods.
+    pub fn cut_flood(&self) {
+        self.end(Cause::Flood);
+    }
+
+    fn end(&self, cause: Cause) {
+        if let Some(below) = &self.below {
+            below.end(cause);
+        }
     }
 
     /// The means to acknowledge the event of this number; `None` where the connection is over.
@@ -162,12 +183,10 @@ impl Peer {
 
     /// The transport's name.
     pub fn transport(&self) -> &'static str {
-        if self.engine.has_stream() { "websocket" } else { "polling" }
-    }
-
-    /// The Engine.IO session below, shared by the namespaces of a connection.
-    pub fn engine(&self) -> &Arc<Engine> {
-        &self.engine
+        match self.below.as_ref().and_then(Connection::transport) {
+            Some(TransportType::Websocket) => "websocket",
+            Some(TransportType::Polling) | None => "polling",
+        }
     }
 }
 
@@ -267,22 +286,20 @@ impl fmt::Display for Rejected {
 
 impl Wire {
     /// Sets the library up; nothing is served until [`Wire::serve`] names the namespaces.
-    pub fn new(config: &WireConfig, metrics: WireMetrics, edge: EdgeMetrics) -> (Self, Service) {
-        Self::over(config, Fabrics::default(), metrics, edge)
+    pub fn new(config: &WireConfig, metrics: WireMetrics) -> (Self, Service) {
+        Self::over(config, Fabrics::default(), metrics)
     }
 
     pub(super) fn over(
         config: &WireConfig,
         fabrics: Fabrics,
         metrics: WireMetrics,
-        edge: EdgeMetrics,
     ) -> (Self, Service) {
-        // One packet of the largest kind must fit, and another behind it.
-        let outbox_bytes = config.outbox_bytes.max(2 * config.payload_bytes);
         let parser = ParserConfig::common()
             .max_incoming_binary_buf_size(config.payload_bytes)
             .max_incoming_binaries(1000);
-        let builder = tuning(config, outbox_bytes).apply(SocketIo::builder);
+        let stats = Arc::default();
+        let builder = tuning(config, &stats).apply(SocketIo::builder);
         let (service, io) = builder
             .req_path(SERVICE_PATH)
             .ping_interval(config.ping_interval)
@@ -296,7 +313,7 @@ impl Wire {
             .with_parser(parser)
             .with_adapter::<Fabric>(fabrics.clone())
             .build_with_inner_svc(Nowhere);
-        (Self { io, fabrics, metrics, edge, outbox_bytes }, Service(service))
+        (Self { io, fabrics, metrics, stats }, Service(service))
     }
 
     /// Serves a namespace.
@@ -322,22 +339,14 @@ impl Wire {
         self.fabrics.get(namespace)
     }
 
+    /// What the engine below counts.
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
     fn count(&self, missed: Missed) {
         self.metrics.sent(1);
         self.metrics.dropped(missed.full);
-    }
-
-    /// Counts what is queued for those receivers that do not read, and cuts them off where it is too
-    /// much: the library counts packets only, and does not say whose queue is full.
-    fn watch_stalled(&self, namespace: &str, target: &Target, bytes: usize) {
-        let Some(space) = self.io.of(namespace) else { return };
-        for sid in self.members(namespace, target) {
-            let socket = sid.parse().ok().and_then(|id| space.get_socket(id));
-            let session = socket.and_then(|socket| socket.extensions.get::<Arc<Session>>());
-            if let Some(session) = session {
-                session.peer.engine.queued(bytes, self.outbox_bytes);
-            }
-        }
     }
 
     /// Sends a frame to the target's members, those of this pod first.
@@ -346,7 +355,6 @@ impl Wire {
             return;
         }
         let Some(fabric) = self.fabric(namespace) else { return };
-        let bytes = frame.bytes();
         let only = match target.rooms.as_slice() {
             [room] if !target.all && !volatile && target.except.is_empty() => room.parse().ok(),
             _ => None,
@@ -362,24 +370,13 @@ impl Wire {
                 missed
             }
         };
-        self.sent(namespace, target, bytes, missed);
+        self.count(missed);
     }
 
     /// Sends a frame to this pod's members of the target only.
     pub fn send_here(&self, namespace: &str, target: &Target, frame: Frame, volatile: bool) {
         let Some(fabric) = self.fabric(namespace) else { return };
-        let bytes = frame.bytes();
-        let missed = fabric.send_here(target, frame, volatile);
-        self.sent(namespace, target, bytes, missed);
-    }
-
-    fn sent(&self, namespace: &str, target: &Target, bytes: usize, missed: Missed) {
-        self.count(missed);
-        if missed.full > 0 {
-            self.watch_stalled(namespace, target, self.outbox_bytes);
-        } else if self.edge.any_stalled() {
-            self.watch_stalled(namespace, target, bytes);
-        }
+        self.count(fabric.send_here(target, frame, volatile));
     }
 
     /// Whether this pod has a connection of this id in the namespace.
@@ -461,6 +458,7 @@ async fn let_in(
     let Some(arrival) = parts.extensions.get::<Arrival>().cloned() else {
         return Err(Rejected("Not allowed".to_owned()));
     };
+    let below = parts.extensions.get::<Connection>().cloned();
     let authorization = parts
         .headers
         .get(http::header::AUTHORIZATION)
@@ -472,19 +470,12 @@ async fn let_in(
         authorization,
         ip: arrival.ip,
         traceparent: arrival.traceparent,
-        peer: Peer { socket: Arc::downgrade(socket), engine: arrival.engine },
+        peer: Peer { socket: Arc::downgrade(socket), below: below.clone() },
     };
     let session = application.admit(namespace, handshake).await.map_err(Rejected)?;
-    let lost = Arc::downgrade(socket);
-    session.peer.engine.when_lost(move || {
-        if let Some(socket) = lost.upgrade() {
-            tokio::spawn(async move { socket.disconnect().ok() });
-        }
-    });
     socket.extensions.insert(session.clone());
     socket.on_fallback(Dispatch { session: session.clone(), application: application.clone() });
     let application = application.clone();
-    let below = parts.extensions.get::<Connection>().cloned();
     socket.on_disconnect(move |reason: DisconnectReason| {
         let (application, session) = (application.clone(), session.clone());
         let cause = below.as_ref().and_then(Connection::ended);
@@ -493,16 +484,22 @@ async fn let_in(
     Ok(())
 }
 
-/// How much may wait for a client in the engine, and for how long. The edge gives up on a client
-/// sooner; the engine stands behind it.
-fn tuning(config: &WireConfig, outbox_bytes: usize) -> Tuning {
+/// What the engine bounds.
+fn tuning(config: &WireConfig, stats: &Arc<Stats>) -> Tuning {
+    // One packet of the largest kind must fit, and another behind it.
+    let queue_bytes = config.outbox_bytes.max(2 * config.payload_bytes);
+    let packets = NonZeroU32::new(config.packets_per_second).filter(|_| config.excesses > 0);
     Tuning {
-        queue_bytes: outbox_bytes,
-        volatile_bytes: outbox_bytes / 8,
-        write_timeout: 2 * config.write_timeout,
-        queue_timeout: 3 * config.write_timeout,
-        poll_timeout: 2 * config.write_timeout,
+        pod: config.pod.clone().into(),
+        queue_bytes,
+        volatile_bytes: queue_bytes / 8,
+        write_timeout: config.write_timeout,
+        queue_timeout: config.queue_timeout,
+        poll_timeout: config.write_timeout.min(POLL_AGAIN),
+        packets: packets.map(|per_second| Pace { per_second, burst: config.packets_burst }),
+        excesses: config.excesses,
         trim,
+        stats: stats.clone(),
         ..Tuning::default()
     }
 }

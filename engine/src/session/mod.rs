@@ -4,9 +4,12 @@
 //! poll in flight. The timer asks what is due. All state is behind one lock that is held for a few
 //! lines and never while anything is written. It never calls the application.
 
+mod due;
+mod polls;
+
 use std::{
     sync::Arc,
-    task::{Context, Poll, Waker},
+    task::{Context, Waker},
 };
 
 use engineioxide_core::{ProtocolVersion, TransportType};
@@ -18,17 +21,12 @@ use crate::{
     heartbeat::{Wheel, millis},
     pace::Bucket,
     packet::Packet,
-    payload::Payload,
     queue::{Batch, Delivery, Queue},
     stats::Cause,
     websocket::Done,
 };
 
-/// The time within which excesses over a pace are counted.
-const FLOOD_WINDOW: u64 = 10_000;
-
-/// A deadline is looked at this often before it is due.
-const LOOKS: u64 = 4;
+pub(crate) use due::Due;
 
 /// What all sessions of an engine share.
 #[derive(Debug)]
@@ -128,14 +126,6 @@ pub(crate) enum NotServed {
     Overlap,
     /// The session has ended.
     Ended,
-}
-
-/// What is to be done about a session whose turn came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Due {
-    End(Cause),
-    Again(u64),
-    Forget,
 }
 
 fn wake(waiter: Option<Waiter>) {
@@ -324,224 +314,6 @@ impl Session {
         drop(state);
         self.shared.config.tuning.stats.gave_up(dropped);
         self.gone.notify_waiters();
-    }
-
-    // --- polling
-
-    /// Begins a poll.
-    pub(crate) fn begin_poll(&self) -> Result<(), NotServed> {
-        let mut state = self.state.lock();
-        match &mut state.carrier {
-            Carrier::Websocket => Err(NotServed::Transport),
-            Carrier::Polling { polled: true, .. } => Err(NotServed::Overlap),
-            Carrier::Polling { polled, .. } => {
-                *polled = true;
-                Ok(())
-            }
-        }
-    }
-
-    /// What a poll is answered with, once there is something.
-    pub(crate) fn answer_poll(&self, context: &Context<'_>) -> Poll<Payload> {
-        let most = usize::try_from(self.shared.config.max_payload).unwrap_or(usize::MAX);
-        let mut state = self.state.lock();
-        let state = &mut *state;
-        if state.carrier == Carrier::Websocket {
-            // What waits is the WebSocket's by now.
-            return Poll::Ready(Payload::one(&Packet::Noop, self.protocol));
-        }
-        if !state.queue.is_empty() {
-            return Poll::Ready(Payload::of(&mut state.queue, self.protocol, self.text_only, most));
-        }
-        let last = match state.ended {
-            Some(Cause::Client) => Some(Packet::Noop),
-            Some(_) => Some(Packet::Close),
-            None => match state.carrier {
-                Carrier::Polling { upgrade: Upgrade::None | Upgrade::Opened, .. } => None,
-                Carrier::Polling { upgrade: Upgrade::Probed, .. } | Carrier::Websocket => {
-                    Some(Packet::Noop)
-                }
-            },
-        };
-        if let Some(last) = last {
-            return Poll::Ready(Payload::one(&last, self.protocol));
-        }
-        state.waiter = Some(Waiter { waker: context.waker().clone(), packets: true });
-        Poll::Pending
-    }
-
-    /// A poll was answered; whether that was the last one.
-    pub(crate) fn end_poll(&self) -> bool {
-        let now = self.shared.wheel.now();
-        let mut state = self.state.lock();
-        if let Carrier::Polling { polled, since, .. } = &mut state.carrier {
-            *polled = false;
-            *since = now;
-            state.waiter = None;
-        }
-        state.ended.is_some() && state.queue.is_empty()
-    }
-
-    /// Whether polls carry it, and it has not ended.
-    pub(crate) fn is_polled(&self) -> bool {
-        let state = self.state.lock();
-        state.ended.is_none() && state.carrier != Carrier::Websocket
-    }
-
-    /// Begins to read a request with packets.
-    pub(crate) fn begin_post(&self) -> Result<(), NotServed> {
-        let mut state = self.state.lock();
-        if state.ended.is_some() {
-            return Err(NotServed::Ended);
-        }
-        match &mut state.carrier {
-            Carrier::Websocket => Err(NotServed::Transport),
-            Carrier::Polling { posted: true, .. } => Err(NotServed::Overlap),
-            Carrier::Polling { posted, .. } => {
-                *posted = true;
-                Ok(())
-            }
-        }
-    }
-
-    /// The request with packets was read.
-    pub(crate) fn end_post(&self) {
-        if let Carrier::Polling { posted, .. } = &mut self.state.lock().carrier {
-            *posted = false;
-        }
-    }
-
-    // --- the upgrade
-
-    /// A WebSocket is opened for an upgrade; whether it may be.
-    pub(crate) fn begin_upgrade(&self) -> bool {
-        let mut state = self.state.lock();
-        let ended = state.ended.is_some();
-        match &mut state.carrier {
-            Carrier::Polling { upgrade: upgrade @ Upgrade::None, .. } if !ended => {
-                *upgrade = Upgrade::Opened;
-                true
-            }
-            Carrier::Polling { .. } | Carrier::Websocket => false,
-        }
-    }
-
-    /// The upgrade was probed: a poll in flight ends.
-    pub(crate) fn probe(&self) {
-        let mut state = self.state.lock();
-        if let Carrier::Polling { upgrade, .. } = &mut state.carrier {
-            *upgrade = Upgrade::Probed;
-        }
-        let waiter = state.waiter.take();
-        drop(state);
-        wake(waiter);
-    }
-
-    /// The client goes over; whether there is still a session to carry.
-    pub(crate) fn upgrade(&self) -> bool {
-        let mut state = self.state.lock();
-        if state.ended.is_some() {
-            return false;
-        }
-        state.carrier = Carrier::Websocket;
-        let waiter = state.waiter.take();
-        drop(state);
-        wake(waiter);
-        self.shared.config.tuning.stats.upgraded();
-        true
-    }
-
-    /// The client did not go over: it goes on polling.
-    pub(crate) fn give_up_upgrade(&self) {
-        let now = self.shared.wheel.now();
-        let mut state = self.state.lock();
-        if let Carrier::Polling { upgrade, since, .. } = &mut state.carrier {
-            *upgrade = Upgrade::None;
-            *since = now;
-        }
-        drop(state);
-        self.shared.config.tuning.stats.upgrade_failed();
-    }
-
-    // --- what is due
-
-    /// A sign of life came.
-    pub(crate) fn alive(&self) {
-        let config = &self.shared.config;
-        let next = match self.protocol {
-            ProtocolVersion::V3 => config.ping_interval + config.ping_timeout,
-            ProtocolVersion::V4 => config.ping_interval,
-        };
-        let mut state = self.state.lock();
-        state.asked = false;
-        state.beat = self.shared.wheel.now() + millis(next);
-    }
-
-    /// Charges what came; whether the client floods.
-    pub(crate) fn charge(&self, packets: u64, bytes: u64) -> bool {
-        let tuning = &self.shared.config.tuning;
-        if tuning.packets.is_none() && tuning.bytes.is_none() {
-            return false;
-        }
-        let now = self.shared.wheel.now();
-        let mut state = self.state.lock();
-        let state = &mut *state;
-        let take = |bucket: &mut Option<Bucket>, pace, count| match (bucket, pace) {
-            (Some(bucket), Some(pace)) => bucket.take(pace, count, now),
-            _ => true,
-        };
-        let slow = take(&mut state.packets, tuning.packets, packets);
-        if take(&mut state.bytes, tuning.bytes, bytes) && slow {
-            return false;
-        }
-        if now.saturating_sub(state.excess_since) > FLOOD_WINDOW {
-            state.excess_since = now;
-            state.excesses = 0;
-        }
-        state.excesses += 1;
-        state.excesses > tuning.excesses
-    }
-
-    /// What is due now.
-    pub(crate) fn due(&self, now: u64) -> Due {
-        let tuning = &self.shared.config.tuning;
-        let (write, queue, poll) = (
-            millis(tuning.write_timeout),
-            millis(tuning.queue_timeout),
-            millis(tuning.poll_timeout),
-        );
-        let mut state = self.state.lock();
-        if state.ended.is_some() {
-            let fetchable = state.carrier != Carrier::Websocket && now < state.beat;
-            return if fetchable { Due::Again(state.beat) } else { Due::Forget };
-        }
-        let late = |since: Option<u64>, most: u64| since.is_some_and(|since| now >= since + most);
-        if late(state.stalled, write) || late(state.queue.since(), queue) {
-            return Due::End(Cause::WriteTimeout);
-        }
-        let look = match state.carrier {
-            Carrier::Polling { polled: false, upgrade: Upgrade::None, since, .. }
-                if now >= since + poll =>
-            {
-                return Due::End(Cause::PollTimeout);
-            }
-            Carrier::Polling { .. } => poll.min(queue) / LOOKS,
-            Carrier::Websocket => write.min(queue) / LOOKS,
-        };
-        if now >= state.beat {
-            if state.asked || self.protocol == ProtocolVersion::V3 {
-                return Due::End(Cause::Heartbeat);
-            }
-            state.asked = true;
-            state.beat = now + millis(self.shared.config.ping_timeout);
-            state.queue.push(Packet::Ping, Delivery::Reliable, now);
-        }
-        let next =
-            state.beat.min(now + look.max(1)).min(now + millis(self.shared.config.ping_interval));
-        let waiter = if state.queue.is_empty() { None } else { state.take_waiter_for_packets() };
-        drop(state);
-        wake(waiter);
-        Due::Again(next)
     }
 
     // --- the end
