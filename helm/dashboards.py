@@ -66,7 +66,7 @@ POD = [
     ("Event, arrival to ack, p99", "s", [("{{pod}}", quantile(0.99, "gateway_event_duration_seconds", "pod"))]),
     ("Handshake, p99", "s", [("{{pod}}", quantile(0.99, "gateway_handshake_duration_seconds", "pod"))]),
     ("Ends of connections", "ops", [("{{pod}} {{reason}}", rate("gateway_disconnects_total", "pod, reason"))]),
-    ("Peers that do not read", "short", [("{{pod}}", total("gateway_stalled_connections", "pod"))]),
+    ("Cut off since they did not read", "ops", [("{{pod}}", rate("gateway_disconnects_total", "pod", 'reason="slow_consumer"'))]),
     ("Deliveries that a full line did not take", "ops", [("{{pod}}", rate("gateway_deliveries_dropped_total", "pod"))]),
     ("Has Redis", "bool_yes_no", [("{{pod}}", total("gateway_redis_up", "pod"))]),
 ]
@@ -118,7 +118,6 @@ LIMITS = [
     ("Fetches of keys", "ops", [("{{outcome}}", rate("gateway_identity_jwks_fetches_total", "outcome"))]),
     ("Cut off since they flooded", "ops", [("{{pod}}", rate("gateway_floods_total", "pod"))]),
     ("Cut off since they did not read", "ops", [("{{pod}}", rate("gateway_disconnects_total", "pod", 'reason="slow_consumer"'))]),
-    ("Peers that do not read", "short", [("{{pod}}", total("gateway_stalled_connections", "pod"))]),
     ("Deliveries that a full line did not take", "ops", [("{{pod}}", rate("gateway_deliveries_dropped_total", "pod"))]),
 ]
 DASHBOARDS = {

@@ -72,6 +72,7 @@ describe('dashboards and alerts on live data', { timeout: 180000 }, () => {
     pods = await Promise.all([1, 2, 3].map(() => Gateway.start({ app, env })));
     prometheus = await Prometheus.start(Object.fromEntries(pods.map((gw, n) => [`gateway-${n + 1}`, gw.internal])));
     load = Promise.all(pods.flatMap((gw, n) => [busy(gw, 2 * n, stop.signal), busy(gw, 2 * n + 1, stop.signal)]));
+    for (const gw of pods) gw.child.kill('SIGHUP');
     // A rate needs two scrapes with something in between.
     const rates = 'rate(gateway_upstream_calls_total{outcome="ok"}[15s]) > 0';
     await until('calls are seen at every pod', async () => (await prometheus.query(`count(${rates})`)).result[0]?.value[1] === '3', 60000);
