@@ -65,7 +65,7 @@ deny: tool-deny ## licences, duplicates, sources and advisories of the dependenc
 
 # --- test: the quickest to fail first.
 
-.PHONY: test test-rust test-e2e test-python test-page test-sdk test-example test-helm
+.PHONY: test test-rust test-e2e test-python test-page test-sdk test-example test-helm test-image test-balancers test-dashboards test-kube
 test: machine build test-rust test-e2e test-python test-sdk test-example test-page test-helm ## everything that runs; stops at the first suite that fails
 	@echo "all suites passed"
 
@@ -95,6 +95,21 @@ test-page: machine build e2e/page/node_modules/.package-lock.json ## the demo pa
 test-helm: machine build ## the chart and the plain manifests
 	@$(suite) helm script helm/test.sh
 
+test-image: machine build test-helm ## the image of the Dockerfile, around what is built
+	cargo build --locked --package loadtest --bin loadtest
+	@$(suite) image script scripts/image-test.sh $(gateway) $(target)/debug/loadtest
+
+test-balancers: machine build e2e/node_modules/.package-lock.json $(target)/balancers/installed ## load balancers before three pods
+	@BALANCERS_BIN=$(target)/balancers/bin $(suite) balancers node node --test --test-reporter=spec e2e/balancers/balancers.test.mjs
+
+test-dashboards: machine build e2e/node_modules/.package-lock.json ## every panel and alert, on a Prometheus that scrapes three pods
+	@$(suite) dashboards node node --test --test-reporter=spec e2e/dashboards/dashboards.test.mjs
+
+# Needs a cluster: KUBECONFIG and IMAGE, or KUBE_NODE; e2e/kube/run.sh says more.
+test-kube: machine build test-helm e2e/node_modules/.package-lock.json ## the chart on a real cluster, under live clients
+	cargo build --locked --package loadtest --bin loadtest
+	@LOADTEST_BIN=$(target)/debug/loadtest $(suite) kube node e2e/kube/run.sh
+
 # --- what those need; made once, and again when what it is made of changes.
 
 .PHONY: machine tool-nextest tool-deny
@@ -119,6 +134,11 @@ e2e/sdk/node_modules/.package-lock.json: $(wildcard sdk/javascript/*)
 
 requirements := e2e/python/requirements.txt e2e/sdk/requirements.txt adapter-redis/tests/python/requirements.txt \
 	examples/python-backend/requirements.txt examples/python-backend/requirements-dev.txt
+
+$(target)/balancers/installed: e2e/balancers/requirements.txt
+	python3 -m venv --clear $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
 
 # All at once, so that two files which ask for different versions are found out.
 $(venv)/installed: $(requirements) sdk/python/pyproject.toml $(wildcard sdk/python/ai_coding_assistant/*)

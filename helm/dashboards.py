@@ -48,11 +48,17 @@ CLUSTER = [
     ("Frames", "ops", [("frames", rate("gateway_frames_total", ""))]),
     ("Event, arrival to ack", "s", quantiles("gateway_event_duration_seconds")),
     ("Handshake", "s", quantiles("gateway_handshake_duration_seconds")),
+    ("Delivery on a pod", "s", quantiles("gateway_delivery_duration_seconds")),
+    ("Round trip to the shared state", "s", quantiles("gateway_state_duration_seconds")),
     ("Refused events, by code", "ops", [("{{code}}", rate("gateway_refusals_total", "code"))]),
     ("Upstream calls, by outcome", "ops", [("{{upstream}} {{outcome}}", rate("gateway_upstream_calls_total", "upstream, outcome"))]),
     ("Pods that have Redis", "short", [("with Redis", total("gateway_redis_up"))]),
 ]
 POD = [
+    ("CPU", "short", [("{{pod}}", rate("process_cpu_seconds_total", "pod"))]),
+    ("Memory", "bytes", [("{{pod}}", total("process_resident_memory_bytes", "pod"))]),
+    ("Open files, and how many it may have", "short", [("{{pod}}", total("process_open_fds", "pod")), ("{{pod}} at most", total("process_max_fds", "pod"))]),
+    ("Memory for each connection", "bytes", [("{{pod}}", f"{total('process_resident_memory_bytes', 'pod')} / ({total('gateway_connections', 'pod')} > 0)")]),
     ("Connections", "short", [("{{pod}}", total("gateway_connections", "pod"))]),
     ("Connections in namespaces", "short", [("{{pod}}", total("gateway_sessions", "pod"))]),
     ("Events", "ops", [("{{pod}}", rate("gateway_events_total", "pod"))]),
@@ -60,7 +66,7 @@ POD = [
     ("Event, arrival to ack, p99", "s", [("{{pod}}", quantile(0.99, "gateway_event_duration_seconds", "pod"))]),
     ("Handshake, p99", "s", [("{{pod}}", quantile(0.99, "gateway_handshake_duration_seconds", "pod"))]),
     ("Ends of connections", "ops", [("{{pod}} {{reason}}", rate("gateway_disconnects_total", "pod, reason"))]),
-    ("Peers that do not read", "short", [("{{pod}}", total("gateway_stalled_connections", "pod"))]),
+    ("Cut off since they did not read", "ops", [("{{pod}}", rate("gateway_disconnects_total", "pod", 'reason="slow_consumer"'))]),
     ("Deliveries that a full line did not take", "ops", [("{{pod}}", rate("gateway_deliveries_dropped_total", "pod"))]),
     ("Has Redis", "bool_yes_no", [("{{pod}}", total("gateway_redis_up", "pod"))]),
 ]
@@ -78,6 +84,8 @@ EVENTS = [
 REDIS = [
     ("Has Redis", "bool_yes_no", [("{{pod}}", total("gateway_redis_up", "pod"))]),
     ("Went on without an answer", "ops", [("{{pod}}", rate("gateway_state_errors_total", "pod"))]),
+    ("Round trip, p99, by call", "s", [("{{call}}", quantile(0.99, "gateway_state_duration_seconds", "call"))]),
+    ("Calls of the shared state", "ops", [("{{call}}", rate("gateway_state_duration_seconds_count", "call"))]),
     ("Published", "ops", [("{{pod}}", rate("gateway_adapter_total", "pod", 'kind="published"'))]),
     ("Received", "ops", [("{{pod}}", rate("gateway_adapter_total", "pod", 'kind="received"'))]),
     ("Received for nothing", "ops", [("{{pod}} {{kind}}", rate("gateway_adapter_total", "pod, kind", 'kind=~"echoes|foreign|malformed"'))]),
@@ -110,7 +118,6 @@ LIMITS = [
     ("Fetches of keys", "ops", [("{{outcome}}", rate("gateway_identity_jwks_fetches_total", "outcome"))]),
     ("Cut off since they flooded", "ops", [("{{pod}}", rate("gateway_floods_total", "pod"))]),
     ("Cut off since they did not read", "ops", [("{{pod}}", rate("gateway_disconnects_total", "pod", 'reason="slow_consumer"'))]),
-    ("Peers that do not read", "short", [("{{pod}}", total("gateway_stalled_connections", "pod"))]),
     ("Deliveries that a full line did not take", "ops", [("{{pod}}", rate("gateway_deliveries_dropped_total", "pod"))]),
 ]
 DASHBOARDS = {

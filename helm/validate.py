@@ -48,10 +48,15 @@ def restricted(who, pod, container):
     ]
 
 
+def own_services(by_kind):
+    """Services of the gateway's pods: neither Redis', nor that by which load workers find each other."""
+    return [service for service in by_kind["Service"] if "app.kubernetes.io/instance" in service["spec"]["selector"]]
+
+
 def selected(by_kind, deployment):
     """Every selector that must find the gateway's pods."""
     yield deployment["spec"]["selector"]["matchLabels"]
-    yield from (service["spec"]["selector"] for service in by_kind["Service"] if service["metadata"]["name"] != "redis")
+    yield from (service["spec"]["selector"] for service in own_services(by_kind))
     yield from (budget["spec"]["selector"]["matchLabels"] for budget in by_kind.get("PodDisruptionBudget", []))
     yield from (policy["spec"]["podSelector"]["matchLabels"] for policy in by_kind.get("NetworkPolicy", []))
     yield from (monitor["spec"]["selector"]["matchLabels"] for monitor in by_kind.get("PodMonitor", []))
@@ -68,7 +73,7 @@ def own_errors(found):
     pod = deployment["spec"]["template"]
     container = pod["spec"]["containers"][0]
     labels = pod["metadata"]["labels"].items()
-    services = [service for service in by_kind["Service"] if service["metadata"]["name"] != "redis"]
+    services = own_services(by_kind)
     ports = {port["name"] for port in container["ports"]}
     targets = {port["targetPort"] for service in services for port in service["spec"]["ports"]}
     named = {"default"} | {account["metadata"]["name"] for account in by_kind.get("ServiceAccount", [])}
@@ -106,7 +111,7 @@ def write_config(path, folder):
         for name, text in config["data"].items():
             if name == "gateway.toml":
                 (folder / name).write_text(text, encoding="utf-8")
-            elif name.endswith(".toml"):
+            elif config["metadata"]["name"].endswith("-contracts"):
                 (folder / "contracts").mkdir(exist_ok=True)
                 (folder / "contracts" / name).write_text(text, encoding="utf-8")
 

@@ -21,9 +21,14 @@ need() {
 need cc gcc libc6-dev
 need redis-server redis-server
 need openssl openssl
-# The chart's alerts and dashboards, and its plain manifests.
+# The alerts and dashboards, the load balancers and the image.
 need promtool prometheus
-need kubectl kubernetes-client
+need prometheus prometheus
+need haproxy haproxy
+need nginx nginx-light
+need buildah buildah
+need docker-registry docker-registry
+need curl curl
 need node nodejs
 need npm npm
 need python3 python3 python3-venv

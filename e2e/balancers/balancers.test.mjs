@@ -3,7 +3,7 @@
 import { Agent } from 'node:http';
 import { after, before, describe, test } from 'node:test';
 import { io } from 'socket.io-client';
-import { Redis, assert, deferred, until, within } from '../harness.mjs';
+import { Redis, assert, until } from '../harness.mjs';
 import { Setup } from './setup.mjs';
 
 const EACH = 10;
@@ -32,18 +32,15 @@ class Client {
     this.socket.on('now', (data) => this.heard.push(data));
   }
 
-  async connected() {
-    const connected = deferred();
-    if (this.socket.connected) connected.resolve();
-    else this.socket.once('connect', connected.resolve);
-    await within(connected.promise, () => `a client by ${this.transports} connects: ${this.errors.slice(-3).join('; ')}`, 20000);
-    if (this.transports.length > 1) {
-      const engine = this.socket.io.engine;
-      const upgraded = deferred();
-      if (engine.transport.name === 'websocket') upgraded.resolve();
-      else engine.once('upgrade', upgraded.resolve);
-      await within(upgraded.promise, 'the upgrade', 10000);
-    }
+  /** Connected, and by the best transport that it may use. */
+  get isSettled() {
+    return this.socket.connected && this.socket.io.engine.transport.name === this.transports.at(-1);
+  }
+
+  async settled() {
+    await until('a client connects', () => this.isSettled, 20000).catch((error) => {
+      throw new Error(`${error.message} by ${this.transports}: ${this.errors.slice(-3).join('; ')}`);
+    });
   }
 
   async talk() {
@@ -81,7 +78,7 @@ describe('load balancers', { timeout: 600000 }, () => {
         test(`${EACH} clients by ${kind}: ${ACKS} acks each`, async () => {
           const mine = Array.from({ length: EACH }, () => new Client(setup.url, clients.length + Math.floor(Math.random() * 200) + 1, transports, cookies));
           clients = clients.concat(mine);
-          await Promise.all(mine.map((client) => client.connected()));
+          await Promise.all(mine.map((client) => client.settled()));
           await Promise.all(mine.map((client) => client.talk()));
         });
       }
@@ -102,7 +99,10 @@ describe('load balancers', { timeout: 600000 }, () => {
         try {
           assert.equal(leaving.code, 0, leaving.said.slice(-500));
           const started = Date.now();
-          await Promise.all(clients.map((client) => client.connected()));
+          const others = setup.pods.filter((pod) => pod !== leaving);
+          // A client may not have noticed yet that its pod is gone; the pods that are left know whom they have.
+          await until('the other pods have everybody', async () => (await setup.spread(others)).reduce((sum, count) => sum + count) === clients.length, 20000);
+          await Promise.all(clients.map((client) => client.settled()));
           t.diagnostic(`all back ${Date.now() - started} ms after it was gone`);
           await Promise.all(clients.map((client) => client.talk()));
         } finally {

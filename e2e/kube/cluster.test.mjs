@@ -10,10 +10,30 @@ import { promisify } from 'node:util';
 import { until } from '../harness/waiting.mjs';
 import { Crowd } from './live.mjs';
 
-const { CHART, HELM, IMAGE, CLIENT_IMAGE, OLD_API, DNS_SERVER, NODE_ADDRESS } = process.env;
+const { CHART, HELM, IMAGE, OLD_API, DNS_SERVER, NODE_ADDRESS } = process.env;
 const NAMESPACE = 'gateway-e2e';
 const PAIRS = 40;
 const MINUTE = 60000;
+/** 40 clients in 4 rooms, each heard by the 9 others. */
+const SCENARIO = `
+name = "note"
+about = "40 clients in 4 rooms"
+namespace = "/toolbox"
+duration = "5s"
+
+[[group]]
+name = "member"
+clients = 40
+rooms = 4
+[[group.step]]
+event = "subscribe"
+data = { channel = "{room}" }
+[[group.send]]
+event = "message"
+data = { type = "note", channel = "{room}", text = "{mark}" }
+rate = 1.0
+to = "others"
+`;
 const work = mkdtempSync(join(tmpdir(), 'gateway-kube-'));
 const own = 'app.kubernetes.io/instance=gateway';
 
@@ -27,7 +47,6 @@ const values = {
   podLabels: { 'e2e/run': 'one' },
   resources: { requests: { cpu: '50m', memory: '64Mi' }, limits: { memory: '512Mi' } },
   readinessProbe: { periodSeconds: 1 },
-  tests: CLIENT_IMAGE ? { image: CLIENT_IMAGE, command: ['/node', '/e2e/kube/probe.mjs'] } : {},
   ...(DNS_SERVER && { dnsPolicy: 'None', dnsConfig: { nameservers: [DNS_SERVER], searches: [`${NAMESPACE}.svc.cluster.local`, 'svc.cluster.local', 'cluster.local'], options: [{ name: 'ndots', value: '5' }] } }),
 };
 
@@ -84,7 +103,27 @@ describe('the chart on a cluster', { timeout: 20 * MINUTE }, () => {
     rmSync(work, { recursive: true, force: true });
   });
 
-  test('helm install --wait', async (t) => {
+  /** A test that shows what the pods said, if it fails. */
+  function step(name, does) {
+    test(name, async (t) => {
+      try {
+        await does(t);
+      } catch (error) {
+        const said = await kubectl('logs', '--selector', own, '--tail=30', '--prefix').catch((none) => none.message);
+        t.diagnostic(`pods:\n${await kubectl('get', 'pods', '--output', 'wide').catch((none) => none.message)}\n${said}`);
+        throw error;
+      }
+    });
+  }
+
+  /** A crowd that is gone when the test is over, however it ends. */
+  async function crowded(t) {
+    const crowd = await Crowd.start(url, PAIRS);
+    t.after(() => crowd.leave());
+    return crowd;
+  }
+
+  step('helm install --wait', async (t) => {
     const started = Date.now();
     await upgrade({});
     t.diagnostic(`${((Date.now() - started) / 1000).toFixed(1)} s`);
@@ -92,29 +131,34 @@ describe('the chart on a cluster', { timeout: 20 * MINUTE }, () => {
     url = await address();
   });
 
-  test('helm test: every pod reaches the clients of every pod', async () => {
+  step('helm test: messages between clients on all pods', async () => {
     assert.match(await helm('test', 'gateway', '--timeout', '1m'), /Phase: +Succeeded/);
   });
 
-  test('a first look needs neither Redis nor a Secret', async () => {
+  step('a first look needs neither Redis nor a Secret', async () => {
     const file = write('one.json', { ...values, replicaCount: 1, existingSecret: { name: '' }, redis: { url: '' }, service: { public: { type: 'ClusterIP' } }, podDisruptionBudget: { enabled: false } });
     await helm('install', 'look', CHART, '--values', file, '--wait', '--timeout', '2m', ...forServer);
     await helm('uninstall', 'look', '--wait');
   });
 
-  test('scale 2 → 5 → 2 under live clients', async (t) => {
-    const crowd = await Crowd.start(url, PAIRS);
+  step('scale 2 → 5 → 2 under live clients', async (t) => {
+    const crowd = await crowded(t);
     await upgrade({ replicaCount: 5 });
     assert.equal((await ready()).length, 5);
+    // Those who come now are spread over all five; three of these leave.
+    const late = await crowded(t);
     await upgrade({ replicaCount: 2 });
-    await until('two pods are left', async () => (await list('pods', `${own},app.kubernetes.io/name=gateway`)).length === 2, MINUTE);
-    await crowd.back();
+    await until('two pods are left', async () => (await list('pods', `${own},app.kubernetes.io/name=gateway`)).length === 2, 2 * MINUTE);
+    await Promise.all([crowd.back(), late.back()]);
     assertWhole(await crowd.stop(), t);
+    const moved = await late.stop();
+    assertWhole(moved, t);
+    assert.ok(moved.reconnects > 0, 'some were at a pod that left');
   });
 
-  test('a rolling upgrade under live clients: none lost, all back, spread out', async (t) => {
+  step('a rolling upgrade under live clients: none lost, all back, spread out', async (t) => {
     const before = names(await running());
-    const crowd = await Crowd.start(url, PAIRS);
+    const crowd = await crowded(t);
     await upgrade({ config: '[log]\nlevel = "debug"\nformat = "json"\n' });
     await until('the old pods are gone', async () => names(await list('pods', `${own},app.kubernetes.io/name=gateway`)).every((name) => !before.includes(name)), 2 * MINUTE);
     await crowd.back();
@@ -126,8 +170,8 @@ describe('the chart on a cluster', { timeout: 20 * MINUTE }, () => {
     assert.ok(report.longestAway < 10000, `soon back: ${report.longestAway} ms`);
   });
 
-  test('a pod that is killed: everybody is back, what was acknowledged before was received', async (t) => {
-    const crowd = await Crowd.start(url, PAIRS);
+  step('a pod that is killed: everybody is back, what was acknowledged before was received', async (t) => {
+    const crowd = await crowded(t);
     const [{ metadata }] = await ready();
     await kubectl('delete', 'pod', metadata.name, '--grace-period=0', '--force');
     await until('another takes its place', async () => (await ready()).length === 2 && !names(await running()).includes(metadata.name), MINUTE);
@@ -138,7 +182,8 @@ describe('the chart on a cluster', { timeout: 20 * MINUTE }, () => {
     assert.ok(!report.reasons.includes('io server disconnect'));
   });
 
-  test('kubectl drain is held by the disruption budget', async (t) => {
+  step('kubectl drain is held by the disruption budget', async (t) => {
+    await until('two pods are ready', async () => (await ready()).length === 2, 2 * MINUTE);
     const nodes = JSON.parse(await run('kubectl', 'get', 'nodes', '--output', 'json')).items;
     const [pod] = await ready();
     const node = pod.spec.nodeName;
@@ -161,7 +206,18 @@ describe('the chart on a cluster', { timeout: 20 * MINUTE }, () => {
     await until('both pods are back', async () => (await ready()).length === 2, MINUTE);
   });
 
-  test('the API server takes what else the chart makes', async () => {
+  step('load from inside the cluster: two workers, one report', async (t) => {
+    await upgrade({ loadtest: { enabled: true, workers: 2, scenario: SCENARIO, args: ['--fail-if=lost>0'] } });
+    const job = async () => (await list('jobs', `${own},app.kubernetes.io/component=loadtest`)).find((found) => !found.metadata.name.endsWith('-workers'));
+    const { metadata } = await job();
+    await until('the run ends', async () => (await job()).status.succeeded ?? (await job()).status.failed, 2 * MINUTE);
+    const said = await kubectl('logs', `job/${metadata.name}`);
+    t.diagnostic(said.trim().split('\n').slice(0, 12).join(' | '));
+    assert.equal((await job()).status.succeeded, 1, said);
+    await upgrade({});
+  });
+
+  step('the API server takes what else the chart makes', async () => {
     for (const kind of ['networkpolicy', 'autoscaling', 'traefik', 'websocket-only']) {
       const text = await helm('template', 'other', CHART, '--values', join(CHART, 'ci', `${kind}-values.yaml`), ...forServer);
       const file = join(work, `${kind}.yaml`);
@@ -170,7 +226,7 @@ describe('the chart on a cluster', { timeout: 20 * MINUTE }, () => {
     }
   });
 
-  test('helm rollback, and uninstall leaves nothing', async () => {
+  step('helm rollback, and uninstall leaves nothing', async () => {
     await helm('rollback', 'gateway', '--wait', '--timeout', '3m');
     await helm('uninstall', 'gateway', '--wait', '--timeout', '2m');
     const kinds = 'all,configmap,secret,serviceaccount,poddisruptionbudget,networkpolicy,ingress,horizontalpodautoscaler,endpoints,role,rolebinding';

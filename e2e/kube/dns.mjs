@@ -1,30 +1,39 @@
 // Names of Services for a cluster that has no DNS of its own: a node for tests.
 //
-//   node dns.mjs ADDRESS      answers at port 53 of ADDRESS, by asking the API server through kubectl
+//   node dns.mjs ADDRESS      answers at port 53 of ADDRESS what kubectl says of Services and their pods
 //
 // In: questions for NAME.NAMESPACE.svc.cluster.local. Out: the Service's address, or those of its pods where it has none.
-// It never forwards a question, and knows nothing but Services.
-import { execFile } from 'node:child_process';
+// Answers come from memory, since whoever asks waits. It never forwards a question, knows nothing but Services, and goes on
+// to answer for one that was deleted.
+import { spawn } from 'node:child_process';
 import { createSocket } from 'node:dgram';
-import { promisify } from 'node:util';
+import { createInterface } from 'node:readline';
 
 const A = 1;
 const NXDOMAIN = 3;
+const services = new Map();
+const endpoints = new Map();
 
-async function kubectl(...args) {
-  const { stdout } = await promisify(execFile)('kubectl', [...args, '-o', 'json', '--ignore-not-found'], { timeout: 5000 });
-  return stdout ? JSON.parse(stdout) : undefined;
+/** Keeps `known` as the API server has it: `NAME.NAMESPACE` → addresses. */
+function watch(kind, path, known) {
+  const columns = `{.metadata.name}.{.metadata.namespace}{" "}{${path}}{"\\n"}`;
+  const child = spawn('kubectl', ['get', kind, '--all-namespaces', '--watch', '--output', `jsonpath=${columns}`], { stdio: ['ignore', 'pipe', 'inherit'] });
+  process.on('exit', () => child.kill());
+  createInterface({ input: child.stdout }).on('line', (line) => {
+    const [name, ...addresses] = line.trim().split(/\s+/);
+    known.set(name, addresses);
+  });
+  child.on('close', (code) => {
+    console.error(`kubectl ended with ${code}: ${kind} are watched no more`);
+    process.exit(1);
+  });
 }
 
 /** The addresses of a name, or nothing where there is no such Service. */
-async function addresses(name) {
-  const [, service, namespace] = /^([^.]+)\.([^.]+)\.svc\.cluster\.local$/i.exec(name) ?? [];
-  if (!service) return undefined;
-  const found = await kubectl('get', 'service', service, '-n', namespace);
-  if (!found) return undefined;
-  if (found.spec.clusterIP !== 'None') return [found.spec.clusterIP];
-  const endpoints = await kubectl('get', 'endpoints', service, '-n', namespace);
-  return (endpoints?.subsets ?? []).flatMap((subset) => (subset.addresses ?? []).map((address) => address.ip));
+function addresses(name) {
+  const [, service] = /^([^.]+\.[^.]+)\.svc\.cluster\.local$/i.exec(name) ?? [];
+  const found = services.get(service);
+  return found?.[0] === 'None' ? (endpoints.get(service) ?? []) : found;
 }
 
 /** The one question of a packet. */
@@ -50,11 +59,13 @@ function answer(packet, { type, end }, found) {
   return Buffer.concat([head, packet.subarray(12, end), ...records]);
 }
 
+watch('services', '.spec.clusterIP', services);
+watch('endpoints', '.subsets[*].addresses[*].ip', endpoints);
 const socket = createSocket('udp4');
-socket.on('message', async (packet, peer) => {
+socket.on('message', (packet, peer) => {
   try {
     const asked = question(packet);
-    socket.send(answer(packet, asked, await addresses(asked.name)), peer.port, peer.address);
+    socket.send(answer(packet, asked, addresses(asked.name)), peer.port, peer.address);
   } catch (error) {
     console.error(`no answer for ${peer.address}: ${error.message}`);
   }

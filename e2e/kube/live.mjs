@@ -1,5 +1,6 @@
 // What comes in: the address of a gateway. What goes out: pairs of official clients that talk while something is done to
 // the cluster, and what became of every message. Clients reconnect by themselves, as in an application; nothing here helps them.
+import { randomUUID } from 'node:crypto';
 import { io } from 'socket.io-client';
 import { until, within } from '../harness/waiting.mjs';
 
@@ -82,7 +83,7 @@ class Pair {
         }
         this.refusals = (this.refusals ?? 0) + 1;
       } catch (error) {
-        if (!this.sender.active) throw error;
+        if (!this.sender.active) throw error; // nobody will connect it again
       }
       this.resent.add(seq);
     }
@@ -104,9 +105,13 @@ export class Crowd {
   static async start(url, pairs, options = {}) {
     const crowd = new Crowd();
     crowd.stopping = new AbortController();
-    crowd.pairs = Array.from({ length: pairs }, (_, n) => new Pair(url, `${process.pid}-${n}`, options));
+    // Channels of its own, so that a crowd hears no other.
+    const name = randomUUID();
+    crowd.pairs = Array.from({ length: pairs }, (_, n) => new Pair(url, `${name}-${n}`, options));
     await until('everybody is connected', () => crowd.pairs.every((p) => p.isThere), 60000);
     crowd.talking = crowd.pairs.map((p) => p.talk(crowd.stopping.signal));
+    // A talk that fails is told by `stop`, and by nobody if the test has failed before.
+    for (const talk of crowd.talking) talk.catch(() => {});
     return crowd;
   }
 
@@ -135,11 +140,17 @@ export class Crowd {
       mostInOneSecond: busiest(gone.map((g) => g.at)),
       longestAway: Math.max(0, ...gone.map((g) => (g.back ?? Infinity) - g.at)),
     };
+    this.leave();
+    return report;
+  }
+
+  /** Everybody goes, whatever is on its way. */
+  leave() {
+    this.stopping.abort();
     for (const p of this.pairs) {
       p.sender.disconnect();
       p.receiver.disconnect();
     }
-    return report;
   }
 }
 

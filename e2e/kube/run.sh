@@ -2,10 +2,9 @@
 # Tries the chart on a real cluster: install, test, scale, upgrade, drain, uninstall, with official clients connected.
 #
 #   KUBECONFIG=FILE IMAGE=REGISTRY/gateway:TAG e2e/kube/run.sh        a cluster of yours; it makes and deletes a namespace
-#   KUBE_NODE=PROGRAM GATEWAY_BIN=FILE e2e/kube/run.sh                a node for this test alone
+#   KUBE_NODE=PROGRAM GATEWAY_BIN=FILE LOADTEST_BIN=FILE e2e/kube/run.sh      a node for this test alone
 #
-# On a cluster of yours: GATEWAY_URL where its nodes' ports cannot be reached from here; CLIENT_IMAGE for `helm test` by
-# official clients (made by image.sh from Node and this folder) in place of the gateway's own probe.
+# On a cluster of yours: GATEWAY_URL where its nodes' ports cannot be reached from here.
 # PROGRAM starts a node: `up IMAGE…`, `run COMMAND…`, `modern` (rewrites manifests for its API), `down`.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -30,10 +29,8 @@ finish() {
 trap finish EXIT
 
 echo "images"
-"$here/image.sh" localhost/gateway:test "$work/gateway.tar" "${GATEWAY_BIN:?}=/gateway"
+"$here/image.sh" localhost/gateway:test "$work/gateway.tar" "${GATEWAY_BIN:?}=/gateway" "${LOADTEST_BIN:?}=/loadtest"
 "$here/image.sh" docker.io/library/redis:7.2 "$work/redis.tar" "$(command -v redis-server)=/usr/local/bin/redis-server"
-"$here/image.sh" localhost/client:test "$work/client.tar" "$(node --print process.execPath)=/node" \
-  "$top/e2e/node_modules/=/e2e/node_modules" "$here/=/e2e/kube"
 
 echo "node"
 "$KUBE_NODE" up "$work"/*.tar
@@ -48,7 +45,7 @@ dns=$!
 timeout 10 sh -c 'until grep -q ready "$1"; do sleep 0.1; done' - "$work/dns.log"
 
 status=0
-"$KUBE_NODE" run env CHART="$work/chart" OLD_API="$work/modern" IMAGE=localhost/gateway:test CLIENT_IMAGE=localhost/client:test \
+"$KUBE_NODE" run env CHART="$work/chart" OLD_API="$work/modern" IMAGE=localhost/gateway:test \
   DNS_SERVER="$address" NODE_ADDRESS="$address" node --test --test-reporter=spec "$here/cluster.test.mjs" || status=$?
 [ "$status" -eq 0 ] || cat "$work/dns.log"
 exit "$status"

@@ -1,25 +1,33 @@
+{{/* The Secret's two keys that are not of Redis, for whoever signs tokens or calls the server API. */}}
+{{- define "gateway.secrets" -}}
+{{- $secret := .Values.existingSecret -}}
+{{- $environment := list -}}
+{{- range $variable, $key := dict "GATEWAY_JWT_SECRET" $secret.jwtSecretKey "GATEWAY_API_KEY" $secret.apiKeyKey -}}
+{{- if and $secret.name $key -}}
+{{- $environment = append $environment (dict "name" $variable "valueFrom" (dict "secretKeyRef" (dict "name" $secret.name "key" $key))) -}}
+{{- end -}}
+{{- end -}}
+{{- with $environment -}}
+{{- toYaml . -}}
+{{- end -}}
+{{- end -}}
+
 {{/*
 The container's environment: the Secret's variables whose key is named, what other values set, who the pod is for its
 traces, then what the values add. A later one wins, so `extraEnv` has the last word.
 */}}
 {{- define "gateway.environment" -}}
 {{- $secret := .Values.existingSecret -}}
-{{- $keys := dict "GATEWAY_JWT_SECRET" $secret.jwtSecretKey "GATEWAY_API_KEY" $secret.apiKeyKey -}}
+{{- $environment := include "gateway.secrets" . | fromYamlArray -}}
 {{- $plain := dict "GATEWAY__DRAIN__WINDOW" (printf "%ds" (int .Values.drain.windowSeconds)) "GATEWAY__DRAIN__GRACE" (printf "%ds" (int .Values.drain.graceSeconds)) -}}
 {{- if .Values.redis.url -}}
 {{- $_ := set $plain "REDIS_URL" .Values.redis.url -}}
-{{- else -}}
-{{- $_ := set $keys "REDIS_URL" $secret.redisUrlKey -}}
+{{- else if and $secret.name $secret.redisUrlKey -}}
+{{- $reference := dict "secretKeyRef" (dict "name" $secret.name "key" $secret.redisUrlKey) -}}
+{{- $environment = append $environment (dict "name" "REDIS_URL" "valueFrom" $reference) -}}
 {{- end -}}
 {{- range $key, $value := .Values.redis.settings -}}
 {{- $_ := set $plain (printf "GATEWAY__REDIS__%s" (upper $key)) (kindIs "string" $value | ternary $value (toJson $value)) -}}
-{{- end -}}
-{{- $environment := list -}}
-{{- range $variable, $key := $keys -}}
-{{- if and $secret.name $key -}}
-{{- $reference := dict "secretKeyRef" (dict "name" $secret.name "key" $key) -}}
-{{- $environment = append $environment (dict "name" $variable "valueFrom" $reference) -}}
-{{- end -}}
 {{- end -}}
 {{- range $variable, $value := $plain -}}
 {{- $environment = append $environment (dict "name" $variable "value" $value) -}}
