@@ -91,6 +91,10 @@ test-page: machine build e2e/page/node_modules/.package-lock.json ## the demo pa
 test-helm: machine build ## the chart and the plain manifests
 	@$(suite) helm script helm/test.sh
 
+.PHONY: test-loadtest
+test-loadtest: machine tool-nextest ## the load generator, against a server that lies on purpose
+	@$(suite) loadtest nextest cargo nextest run --package loadtest --locked
+
 # --- what those need; made once, and again when what it is made of changes.
 
 .PHONY: machine tool-nextest tool-deny

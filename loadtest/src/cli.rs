@@ -195,7 +195,7 @@ struct Run {
     pods: NonZeroUsize,
     #[command(flatten)]
     force: Force,
-    /// Fail where this holds, such as 'p99>50ms', 'lost>0', 'ack.p99.9>=1s', 'delivered_per_second<20000'; any figure
+    /// Fail where this holds, such as 'p99>50ms', 'lost>0', 'ack.p99.9>=1s', 'sent<1000'; any figure
     /// of the JSON result. Repeatable
     #[arg(long = "fail-if", value_name = "CONDITION")]
     fail_if: Vec<Threshold>,
@@ -205,10 +205,10 @@ struct Run {
     /// Write the report as one HTML page
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
-    /// What tokens are signed with, where the server is already there [env: GATEWAY_JWT_SECRET]
+    /// What tokens are signed with, where the server is already there [env: `GATEWAY_JWT_SECRET`]
     #[arg(long, value_name = "SECRET")]
     jwt_secret: Option<String>,
-    /// The key of its server API [env: GATEWAY_API_KEY]
+    /// The key of its server API [env: `GATEWAY_API_KEY`]
     #[arg(long, value_name = "KEY")]
     api_key: Option<String>,
 }

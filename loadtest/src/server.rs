@@ -134,7 +134,7 @@ pub(crate) struct Servers {
     /// Their processes, and their Redis.
     pub watched: Watched,
     // Pods end before their Redis does.
-    _pods: Vec<Guarded>,
+    pods: Vec<Guarded>,
     _redis: Option<Guarded>,
 }
 
@@ -148,7 +148,7 @@ impl Servers {
             targets: Vec::new(),
             internal: Vec::new(),
             watched: Watched { pids: Vec::new(), redis: redis.as_ref().map(|(_, addr)| *addr) },
-            _pods: Vec::new(),
+            pods: Vec::new(),
             _redis: redis.map(|(guard, _)| guard),
         };
         for _ in 0..setup.pods {
@@ -194,7 +194,7 @@ impl Servers {
             self.internal.push(Address::find(&format!("http://{internal}"))?);
         }
         self.watched.pids.push(child.0.id());
-        self._pods.push(child);
+        self.pods.push(child);
         Ok(())
     }
 }

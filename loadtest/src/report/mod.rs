@@ -11,7 +11,7 @@ use self::plot::{Axis, Bar, Scale, Series, bars, escaped, lines, short};
 use crate::{
     number::{float, per, spread},
     outcome::Outcome,
-    tally::Times,
+    tally::{Slot, Times},
 };
 
 const STYLE: &str = include_str!("style.css");
@@ -36,6 +36,9 @@ pub(crate) const COMPARED: [(&str, &str, &str); 17] = [
     ("lost", "lost", ""),
     ("out_of_order", "out of order", ""),
 ];
+
+/// What a second counts.
+type Count = fn(&Slot) -> f64;
 
 /// The page of one run, or of several.
 pub(crate) fn page(outcomes: &[Outcome]) -> String {
@@ -188,7 +191,7 @@ fn over_time(outcomes: &[Outcome], page: &mut String) {
     };
     let shown = last_of_each(outcomes);
     let seconds = Axis { label: "seconds", scale: Scale::Even };
-    let slots = |outcome: &Outcome, of: &dyn Fn(&crate::tally::Slot) -> f64| -> Vec<(f64, f64)> {
+    let slots = |outcome: &Outcome, of: &dyn Fn(&Slot) -> f64| -> Vec<(f64, f64)> {
         let each = outcome.tally.slots.iter().enumerate();
         each.map(|(second, slot)| (float(second as u64), of(slot))).collect()
     };
@@ -205,14 +208,14 @@ fn over_time(outcomes: &[Outcome], page: &mut String) {
             let points = points.into_iter().filter(|(_, value)| *value > 0.0).collect();
             latency.push(Series { name: name(outcome, what), points });
         }
-        let counts: [(&str, &dyn Fn(&crate::tally::Slot) -> f64); 4] = [
-            ("sent", &|slot| float(slot.sent)),
-            ("delivered", &|slot| float(slot.delivered)),
-            ("acks", &|slot| float(slot.acked)),
-            ("joins and leaves", &|slot| float(slot.steps)),
+        let counts: [(&str, Count); 4] = [
+            ("sent", |slot| float(slot.sent)),
+            ("delivered", |slot| float(slot.delivered)),
+            ("acks", |slot| float(slot.acked)),
+            ("joins and leaves", |slot| float(slot.steps)),
         ];
         for (what, of) in counts {
-            let points = slots(outcome, of);
+            let points = slots(outcome, &of);
             if points.iter().any(|(_, value)| *value > 0.0) && (!several || what == "delivered") {
                 rates.push(Series { name: name(outcome, what), points });
             }

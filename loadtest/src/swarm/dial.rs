@@ -298,7 +298,7 @@ impl Swarm {
             .get(at)
             .is_some_and(|client| client.stage != Stage::Off && !is_ready(client))
         {
-            self.gone(at, "time-out");
+            self.gone(at, "not ready in time");
         }
     }
 

@@ -29,8 +29,7 @@ impl Swarm {
     /// Reads a stream until nothing is there now.
     pub(super) fn read(&mut self, at: usize, side: Side, to_the_end: bool) {
         let mut buffer = std::mem::take(&mut self.buffer);
-        loop {
-            let Some(client) = self.clients.get_mut(at) else { break };
+        while let Some(client) = self.clients.get_mut(at) {
             let asleep = client.stage == Stage::Ready
                 && self
                     .programs

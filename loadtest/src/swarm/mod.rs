@@ -253,7 +253,7 @@ impl Swarm {
             self.nap(now, &mut events)?;
             for event in &events {
                 if event.token() != ALARM {
-                    self.readiness(event)?;
+                    self.readiness(event);
                 }
             }
         }
@@ -354,23 +354,22 @@ impl Swarm {
     }
 
     /// A stream can be read or written.
-    fn readiness(&mut self, event: &mio::event::Event) -> Result<()> {
+    fn readiness(&mut self, event: &mio::event::Event) {
         let Token(token) = event.token();
         let (at, side) = (token / 2, if token % 2 == 0 { Side::Main } else { Side::Post });
         if event.is_writable() {
             let Some(link) = self.clients.get_mut(at).and_then(|client| client.side(side)) else {
-                return Ok(());
+                return;
             };
             if let Err(error) = link.flush() {
                 self.gone(at, &error.to_string());
-                return Ok(());
+                return;
             }
             self.writable(at);
         }
         if event.is_readable() || event.is_read_closed() || event.is_error() {
             self.read(at, side, event.is_read_closed() || event.is_error());
         }
-        Ok(())
     }
 
     fn program(&self, at: usize) -> Option<(Rc<[Program]>, usize)> {

@@ -7,6 +7,7 @@
 
 mod liar;
 mod tool;
+mod transports;
 
 use std::time::Duration;
 
