@@ -109,7 +109,8 @@ pub(crate) struct Group {
     /// They are in their room, and must hear what is sent to it.
     #[serde(default = "yes")]
     pub listens: bool,
-    /// They read what they are sent; `false` makes slow consumers, who are not asked what they heard.
+    /// They read what they are sent; `false` makes slow consumers, who are not asked what they heard, and find out at
+    /// the end whether they were cut off.
     #[serde(default = "yes")]
     pub reads: bool,
     /// What each does once, in order, before it is ready.

@@ -141,6 +141,10 @@ pub(crate) struct Servers {
 impl Servers {
     /// Starts servers and waits until all listen.
     pub(crate) fn start(kind: &Kind, contract: &str, setup: &Setup) -> Result<Self> {
+        ensure!(
+            setup.pods == 1 || *kind != Kind::Socketioxide,
+            "the plain socketioxide server has no adapter: its pods would share nothing"
+        );
         let redis = if setup.pods > 1 { Some(start_redis(setup.redis_core)?) } else { None };
         let url = redis.as_ref().map(|(_, addr)| format!("redis://{addr}"));
         let mut servers = Self {

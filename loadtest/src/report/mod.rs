@@ -37,6 +37,18 @@ pub(crate) const COMPARED: [(&str, &str, &str); 17] = [
     ("out_of_order", "out of order", ""),
 ];
 
+/// What must not happen: the count, and what it is called.
+const WRONG: [(&str, &str); 8] = [
+    ("lost", "lost"),
+    ("duplicated", "duplicated"),
+    ("out_of_order", "out of order"),
+    ("missed", "missed while cut off"),
+    ("refused", "refused"),
+    ("unacked", "unacknowledged"),
+    ("disconnected", "cut off"),
+    ("never_connected", "never connected"),
+];
+
 /// What a second counts.
 type Count = fn(&Slot) -> f64;
 
@@ -65,8 +77,9 @@ pub(crate) fn page(outcomes: &[Outcome]) -> String {
         )
         .ok();
     }
-    for outcome in outcomes {
-        verdict(outcome, &mut page);
+    for server in unique(outcomes.iter().map(|outcome| outcome.server.as_str())) {
+        let runs = outcomes.iter().filter(|outcome| outcome.server == server);
+        verdict(server, &runs.collect::<Vec<&Outcome>>(), &mut page);
     }
     match outcomes {
         [only] => tiles(only, &mut page),
@@ -95,39 +108,28 @@ fn unique<'n>(names: impl Iterator<Item = &'n str>) -> Vec<&'n str> {
     found
 }
 
-/// In a sentence: did all arrive?
-fn verdict(outcome: &Outcome, page: &mut String) {
-    let counts = &outcome.tally.counts;
-    let (class, said) = if outcome.is_clean() {
+/// In a sentence: did all arrive, in all runs of a server?
+fn verdict(server: &str, runs: &[&Outcome], page: &mut String) {
+    let server = escaped(server);
+    let mut said: Vec<String> = Vec::new();
+    for (name, what) in WRONG {
+        let sum: f64 = runs.iter().map(|outcome| outcome.figure(name)).sum();
+        if sum > 0.0 {
+            said.push(format!("{sum:.0} {what}"));
+        }
+    }
+    let (class, said) = if said.is_empty() {
         ("", "everything arrived once, in order, and nobody was cut off".to_owned())
     } else {
-        let all = [
-            (counts.lost, "lost"),
-            (counts.duplicated, "duplicated"),
-            (counts.out_of_order, "out of order"),
-            (counts.missed, "missed while cut off"),
-            (counts.refused, "refused"),
-            (counts.unacked, "unacknowledged"),
-            (counts.disconnected, "cut off"),
-            (counts.never_connected, "never connected"),
-        ];
-        let said: Vec<String> = all
-            .into_iter()
-            .filter(|(count, _)| *count > 0)
-            .map(|(count, name)| format!("{count} {name}"))
-            .collect();
         (" bad", said.join(", "))
     };
-    write!(page, "<p class=\"verdict{class}\"><b>{}</b>: {said}</p>", escaped(&outcome.server))
-        .ok();
-    if let Some(limited) = &outcome.limited {
-        write!(
-            page,
-            "<p class=\"verdict bad\"><b>{}</b>: {}</p>",
-            escaped(&outcome.server),
-            escaped(limited)
-        )
-        .ok();
+    let of = if runs.len() > 1 { format!(" ({} runs)", runs.len()) } else { String::new() };
+    write!(page, "<p class=\"verdict{class}\"><b>{server}</b>{of}: {said}</p>").ok();
+    let limited: Vec<&str> = runs.iter().filter_map(|run| run.limited.as_deref()).collect();
+    if let Some(last) = limited.last() {
+        let of = format!("in {} of {} runs the tool was the limit", limited.len(), runs.len());
+        let last = escaped(last);
+        write!(page, "<p class=\"verdict bad\"><b>{server}</b>: {of}; {last}</p>").ok();
     }
 }
 
@@ -192,7 +194,10 @@ fn over_time(outcomes: &[Outcome], page: &mut String) {
     let shown = last_of_each(outcomes);
     let seconds = Axis { label: "seconds", scale: Scale::Even };
     let slots = |outcome: &Outcome, of: &dyn Fn(&Slot) -> f64| -> Vec<(f64, f64)> {
-        let each = outcome.tally.slots.iter().enumerate();
+        // What came after the end is a part of a second, and no rate.
+        let whole = (outcome.scenario.warm_up + outcome.scenario.duration).as_secs();
+        let whole = usize::try_from(whole).unwrap_or(usize::MAX);
+        let each = outcome.tally.slots.iter().enumerate().take(whole.max(1));
         each.map(|(second, slot)| (float(second as u64), of(slot))).collect()
     };
     let mut latency = Vec::new();
@@ -208,15 +213,16 @@ fn over_time(outcomes: &[Outcome], page: &mut String) {
             let points = points.into_iter().filter(|(_, value)| *value > 0.0).collect();
             latency.push(Series { name: name(outcome, what), points });
         }
-        let counts: [(&str, Count); 4] = [
-            ("sent", |slot| float(slot.sent)),
-            ("delivered", |slot| float(slot.delivered)),
-            ("acks", |slot| float(slot.acked)),
-            ("joins and leaves", |slot| float(slot.steps)),
+        let counts: [(&str, &str, Count); 4] = [
+            ("sent", "", |slot| float(slot.sent)),
+            ("delivered", "delivery", |slot| float(slot.delivered)),
+            ("acks", "ack", |slot| float(slot.acked)),
+            ("joins and leaves", "step", |slot| float(slot.steps)),
         ];
-        for (what, of) in counts {
+        for (what, of_times, of) in counts {
             let points = slots(outcome, &of);
-            if points.iter().any(|(_, value)| *value > 0.0) && (!several || what == "delivered") {
+            let is_main = outcome.tally.main_times().0 == of_times;
+            if points.iter().any(|(_, value)| *value > 0.0) && (!several || is_main) {
                 rates.push(Series { name: name(outcome, what), points });
             }
         }

@@ -316,7 +316,7 @@ impl Swarm {
         match stage {
             Stage::Off => return,
             Stage::Ready | Stage::Stepping(..) => {
-                self.tally.counts.disconnected += 1;
+                self.tally.counts.disconnected += u64::from(reads);
                 self.tally.counts.slow_disconnected += u64::from(!reads);
                 self.tally.refuse(&format!("disconnected: {why}"));
             }

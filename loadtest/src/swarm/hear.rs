@@ -6,7 +6,7 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 use super::{
-    Swarm,
+    Phase, Swarm,
     client::{Awaited, Script, Side, Stage},
     program::Program,
     track::{Heard, Track},
@@ -30,11 +30,11 @@ impl Swarm {
     pub(super) fn read(&mut self, at: usize, side: Side, to_the_end: bool) {
         let mut buffer = std::mem::take(&mut self.buffer);
         while let Some(client) = self.clients.get_mut(at) {
-            let asleep = client.stage == Stage::Ready
-                && self
-                    .programs
-                    .get(usize::from(client.group))
-                    .is_some_and(|program| !program.reads);
+            let settling = matches!(self.phase, Phase::Settling(..));
+            let reads =
+                self.programs.get(usize::from(client.group)).is_none_or(|program| program.reads);
+            // At the end slow consumers wake up, to find out whether they were cut off.
+            let asleep = client.stage == Stage::Ready && !reads && !settling;
             let life = client.life;
             let Some(link) = client.side(side).filter(|_| !asleep) else { break };
             match link.read(&mut buffer) {
@@ -245,6 +245,10 @@ impl Swarm {
         let Some(client) = self.clients.get_mut(at) else { return };
         let stream = Stream { sender: mark.sender, send: mark.send };
         let number = client.number;
+        if self.programs.get(usize::from(client.group)).is_some_and(|program| !program.reads) {
+            self.tally.counts.other_events += 1;
+            return;
+        }
         let heard = if let Some(track) = client.track(stream) {
             track.hear(mark.seq)
         } else if self.hears_from_now_on(at, stream, mark.seq) {

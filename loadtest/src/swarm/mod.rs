@@ -231,6 +231,7 @@ impl Swarm {
                     Ok(Command::Settle(sent)) => {
                         let until = now.saturating_add(micros(self.plan.scenario.settle));
                         self.phase = Phase::Settling(until, sent.into_iter().collect());
+                        self.wake();
                     }
                     Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return Ok(()),
                     Ok(Command::Begin(_) | Command::Clock) => {}
