@@ -285,11 +285,14 @@ fn unpack(
     Ok(folder)
 }
 
-/// A command that runs on one core.
+/// A command that runs on one core, and ends with this tool however that ends: a guard is not dropped by a signal.
 fn pinned(core: Option<usize>, program: &Path) -> Command {
-    let Some(core) = core else { return Command::new(program) };
-    let mut command = Command::new("taskset");
-    command.args(["-c", &core.to_string()]).arg(program);
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "--"]);
+    if let Some(core) = core {
+        command.args(["taskset", "-c", &core.to_string()]);
+    }
+    command.arg(program);
     command
 }
 

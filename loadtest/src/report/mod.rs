@@ -17,7 +17,7 @@ use crate::{
 const STYLE: &str = include_str!("style.css");
 
 /// Figures that are compared: their name, what they are called, their unit.
-pub(crate) const COMPARED: [(&str, &str, &str); 17] = [
+pub(crate) const COMPARED: [(&str, &str, &str); 19] = [
     ("private_kib_per_connection", "memory per connection, its own", "KiB"),
     ("kernel_kib_per_connection", "memory per connection, the kernel's (both ends)", "KiB"),
     ("cpu_us_per_connect", "CPU per connect", "us"),
@@ -35,6 +35,8 @@ pub(crate) const COMPARED: [(&str, &str, &str); 17] = [
     ("redis_bytes_out_per_publish", "Redis bytes out per publish", "B"),
     ("lost", "lost", ""),
     ("out_of_order", "out of order", ""),
+    ("never_connected", "never connected", ""),
+    ("disconnected", "cut off", ""),
 ];
 
 /// What must not happen: the count, and what it is called.

@@ -138,6 +138,9 @@ impl Swarm {
             }
             (Kind::More, last) => {
                 let client = self.clients.get_mut(at).ok_or(frame::Broken)?;
+                if client.fragments.len() + frame.payload.len() > frame::LONGEST {
+                    return Err(frame::Broken);
+                }
                 client.fragments.extend_from_slice(frame.payload);
                 if last {
                     let whole = std::mem::take(&mut client.fragments);

@@ -121,6 +121,8 @@ struct Swarm {
     /// Microseconds of the measured part in which the loop slept.
     slept: u64,
     next_progress: u64,
+    /// When it is looked at next whether all was heard.
+    next_look: u64,
     buffer: Vec<u8>,
     scratch: Vec<u8>,
     text: String,
@@ -192,6 +194,7 @@ impl Swarm {
             last: (0, 0),
             slept: 0,
             next_progress: 0,
+            next_look: 0,
             buffer: vec![0; BUFFER],
             scratch: Vec::new(),
             text: String::new(),
@@ -239,7 +242,9 @@ impl Swarm {
                 }
             }
             now = self.timers_due(now)?;
-            if let Some(update) = self.step_phase(now) {
+            let update = self.step_phase(now);
+            self.next_look = if now >= self.next_look { now + NAP } else { self.next_look };
+            if let Some(update) = update {
                 let done = matches!(update, Update::Done(_));
                 updates.send(update).context("the coordinator is gone")?;
                 if done {
@@ -320,7 +325,9 @@ impl Swarm {
                     self.sent.iter().map(|(stream, count)| (*stream, *count)).collect(),
                 ))
             }
-            Phase::Settling(until, sent) if now >= *until || self.is_settled(sent) => {
+            Phase::Settling(until, sent)
+                if now >= *until || (now >= self.next_look && self.is_settled(sent)) =>
+            {
                 let sent = sent.clone();
                 self.phase = Phase::Sent;
                 Some(Update::Done(Box::new(self.finish(&sent))))

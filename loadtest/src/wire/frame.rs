@@ -62,8 +62,8 @@ pub(crate) struct Frame<'b> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Broken;
 
-/// Longest frame that is taken.
-const LONGEST: usize = 64 << 20;
+/// Longest frame that is taken, and longest message of several.
+pub(crate) const LONGEST: usize = 64 << 20;
 
 /// The mask of every frame that is sent. Masks keep scripts in browsers from speaking to proxies; this client has
 /// neither, and with zeros the payload goes out as it is. A server must unmask it all the same.
