@@ -49,6 +49,7 @@ impl Admin {
 }
 
 async fn metrics(State(admin): State<Admin>, headers: HeaderMap) -> Response {
+    admin.metrics.transport.show(&admin.core.fanout.wire().transports());
     if let Some(counters) = admin.core.fanout.wire().counters() {
         admin.metrics.cluster.show(&counters.snapshot());
     }

@@ -13,7 +13,8 @@ use adapter_redis::socketio::Snapshot;
 use opentelemetry::trace::SpanContext;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry,
 };
 
 use crate::{contract::Contract, exposition::Exemplars, refusal::Code};
@@ -36,6 +37,8 @@ pub struct Metrics {
     pub wire: WireMetrics,
     /// The events'.
     pub events: EventMetrics,
+    /// What carries the connections.
+    pub transport: TransportMetrics,
     /// The way between the pods.
     pub cluster: ClusterMetrics,
     /// 1 while Redis answers.
@@ -98,6 +101,112 @@ impl WireMetrics {
     }
 }
 
+/// What the transports count, under names for Prometheus.
+#[derive(Clone, Debug)]
+pub struct TransportMetrics {
+    open: IntGaugeVec,
+    bytes: IntCounterVec,
+    packets: IntCounterVec,
+    dropped: IntCounterVec,
+    upgrades: IntCounterVec,
+    ended: IntCounterVec,
+    high_water: IntCounter,
+}
+
+/// What the transports counted so far.
+#[derive(Clone, Debug, Default)]
+pub struct Transports {
+    /// Sessions by transport.
+    pub open: [(&'static str, u64); 2],
+    /// Bytes by direction, as the transport carries them.
+    pub bytes: [(&'static str, u64); 2],
+    /// Packets by direction.
+    pub packets: [(&'static str, u64); 2],
+    /// Packets that were given up, by what they were.
+    pub dropped: [(&'static str, u64); 2],
+    /// Upgrades by outcome.
+    pub upgrades: [(&'static str, u64); 2],
+    /// Sessions that ended, by cause.
+    pub ended: Vec<(&'static str, u64)>,
+    /// How often as much waited for a client as may.
+    pub high_water: u64,
+}
+
+impl TransportMetrics {
+    fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let counters = |name: &str, help: &str, label: &str| {
+            let counters = IntCounterVec::new(Opts::new(name, help), &[label])?;
+            registry.register(Box::new(counters.clone()))?;
+            Ok::<_, prometheus::Error>(counters)
+        };
+        let open = IntGaugeVec::new(
+            Opts::new("gateway_transport_sessions", "Engine.IO sessions, by transport"),
+            &["transport"],
+        )?;
+        registry.register(Box::new(open.clone()))?;
+        let high_water = IntCounter::new(
+            "gateway_transport_high_water_total",
+            "Times that as much waited for a client as may",
+        )?;
+        registry.register(Box::new(high_water.clone()))?;
+        Ok(Self {
+            open,
+            bytes: counters(
+                "gateway_transport_bytes_total",
+                "Bytes as the transports carry them, by direction",
+                "direction",
+            )?,
+            packets: counters(
+                "gateway_transport_packets_total",
+                "Engine.IO packets, by direction",
+                "direction",
+            )?,
+            dropped: counters(
+                "gateway_transport_dropped_total",
+                "Packets that were given up: volatile ones, or those of a session that was ended",
+                "kind",
+            )?,
+            upgrades: counters(
+                "gateway_transport_upgrades_total",
+                "Upgrades to a WebSocket, by outcome",
+                "outcome",
+            )?,
+            ended: counters(
+                "gateway_transport_ended_total",
+                "Engine.IO sessions that ended, by cause",
+                "cause",
+            )?,
+            high_water,
+        })
+    }
+
+    /// Takes the engine's own counters over.
+    pub fn show(&self, now: &Transports) {
+        for (transport, sessions) in now.open {
+            let sessions = i64::try_from(sessions).unwrap_or(i64::MAX);
+            self.open.with_label_values(&[transport]).set(sessions);
+        }
+        let counters = [
+            (&self.bytes, &now.bytes[..]),
+            (&self.packets, &now.packets),
+            (&self.dropped, &now.dropped),
+            (&self.upgrades, &now.upgrades),
+            (&self.ended, &now.ended),
+        ];
+        for (counters, values) in counters {
+            for (label, value) in values {
+                raise(&counters.with_label_values(&[label]), *value);
+            }
+        }
+        raise(&self.high_water, now.high_water);
+    }
+}
+
+/// A counter that somebody else counts.
+fn raise(counter: &IntCounter, to: u64) {
+    counter.inc_by(to.saturating_sub(counter.get()));
+}
+
 /// What the way between the pods counts, under names for Prometheus.
 #[derive(Clone, Debug)]
 pub struct ClusterMetrics {
@@ -141,8 +250,7 @@ impl ClusterMetrics {
             ("missed", now.missed),
         ];
         for (kind, value) in kinds {
-            let counter = self.counters.with_label_values(&[kind]);
-            counter.inc_by(value.saturating_sub(counter.get()));
+            raise(&self.counters.with_label_values(&[kind]), value);
         }
         self.subscriptions.set(i64::try_from(now.subscriptions).unwrap_or(i64::MAX));
     }
@@ -364,6 +472,7 @@ impl Metrics {
                 ),
                 disconnects,
             },
+            transport: TransportMetrics::new(&registry)?,
             cluster: ClusterMetrics::new(&registry)?,
             redis_up: gauge("gateway_redis_up", "1 while Redis answers")?,
             registry: registry.clone(),

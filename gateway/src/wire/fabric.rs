@@ -43,7 +43,7 @@ pub(super) struct Fabric {
 
 enum Rooms {
     /// There is one pod.
-    Pod(CoreLocalAdapter<Emitter>),
+    Pod(Box<CoreLocalAdapter<Emitter>>),
     /// There may be others.
     Cluster(Arc<RedisAdapter<Emitter>>),
 }
@@ -57,7 +57,7 @@ impl CoreAdapter<Emitter> for Fabric {
     fn new(state: &Fabrics, local: CoreLocalAdapter<Emitter>) -> Self {
         let rooms = match &state.bus {
             Some(bus) => Rooms::Cluster(Arc::new(RedisAdapter::new(bus, local))),
-            None => Rooms::Pod(local),
+            None => Rooms::Pod(Box::new(local)),
         };
         Self { rooms, all: state.clone() }
     }

@@ -32,7 +32,10 @@ use super::{
     Application, Arrival, Frame, Handshake, Inbound, Target,
     fabric::{Fabric, Fabrics, Missed},
 };
-use crate::{metrics::WireMetrics, session::Session};
+use crate::{
+    metrics::{Transports, WireMetrics},
+    session::Session,
+};
 
 /// A polling client polls again at once; one that has not for this long is gone, and what it held must
 /// be free within 10 seconds.
@@ -340,8 +343,18 @@ impl Wire {
     }
 
     /// What the engine below counts.
-    pub fn stats(&self) -> &Stats {
-        &self.stats
+    pub fn transports(&self) -> Transports {
+        let stats = &self.stats;
+        let (polling, websocket) = (TransportType::Polling, TransportType::Websocket);
+        Transports {
+            open: [("polling", stats.open(polling)), ("websocket", stats.open(websocket))],
+            bytes: [("in", stats.bytes_in()), ("out", stats.bytes_out())],
+            packets: [("in", stats.packets_in()), ("out", stats.packets_out())],
+            dropped: [("volatile", stats.volatile_dropped()), ("reliable", stats.dropped())],
+            upgrades: [("done", stats.upgrades()), ("failed", stats.upgrades_failed())],
+            ended: Cause::ALL.iter().map(|cause| (cause.code(), stats.ended(*cause))).collect(),
+            high_water: stats.high_water(),
+        }
     }
 
     fn count(&self, missed: Missed) {
