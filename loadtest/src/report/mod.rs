@@ -234,7 +234,9 @@ fn over_time(outcomes: &[Outcome], page: &mut String) {
         for (what, of_times, of) in counts {
             let points = slots(outcome, &of);
             let is_main = outcome.tally.main_times().0 == of_times;
-            if points.iter().any(|(_, value)| *value > 0.0) && (!several || is_main) {
+            let is_some = points.iter().any(|(_, value)| *value > 0.0);
+            let is_shown = if several { is_main } else { is_some };
+            if is_shown {
                 rates.push(Series { name: name(outcome, what), points });
             }
         }
