@@ -92,7 +92,8 @@ pub(crate) fn figures(
             put(&format!("{name}.{which}"), value);
         }
     }
-    for (which, value) in percentiles(tally.main_times().1) {
+    let (_, main) = tally.main_times();
+    for (which, value) in percentiles(main).into_iter().filter(|_| main.count() > 0) {
         put(which, value);
     }
     if let Ok(serde_json::Value::Object(counts)) = serde_json::to_value(tally.counts) {

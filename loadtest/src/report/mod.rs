@@ -67,37 +67,47 @@ pub(crate) fn page(outcomes: &[Outcome]) -> String {
         escaped(&title)
     )
     .ok();
-    if let Some(first) = outcomes.first() {
-        write!(
-            page,
-            "<p class=\"about\">{}<br>{}; {} workers; {}; loadtest {}</p>",
-            escaped(&first.scenario.about),
-            escaped(&first.machine),
-            first.workers,
-            escaped(&first.began),
-            escaped(&first.version)
-        )
-        .ok();
-    }
-    for server in unique(outcomes.iter().map(|outcome| outcome.server.as_str())) {
-        let runs = outcomes.iter().filter(|outcome| outcome.server == server);
-        verdict(server, &runs.collect::<Vec<&Outcome>>(), &mut page);
-    }
-    match outcomes {
-        [only] => tiles(only, &mut page),
-        _ => comparison(outcomes, &mut page),
-    }
-    page.push_str("<h2>Over time</h2><div class=\"plots\">");
-    over_time(outcomes, &mut page);
-    page.push_str("</div>");
-    table(outcomes, &mut page);
-    if let Some(first) = outcomes.first()
-        && let Ok(text) = toml::to_string(&first.scenario)
-    {
-        write!(page, "<h2>Scenario</h2><pre>{}</pre>", escaped(&text)).ok();
+    for name in &names {
+        // Figures of different loads are never mixed.
+        let of_one: Vec<Outcome> =
+            outcomes.iter().filter(|outcome| outcome.scenario.name == *name).cloned().collect();
+        if names.len() > 1 {
+            write!(page, "<h1>{}</h1>", escaped(name)).ok();
+        }
+        section(&of_one, &mut page);
     }
     page.push_str("</main></body></html>");
     page
+}
+
+/// All that is said of one scenario.
+fn section(outcomes: &[Outcome], page: &mut String) {
+    let Some(first) = outcomes.first() else { return };
+    write!(
+        page,
+        "<p class=\"about\">{}<br>{}; {} workers; {}; loadtest {}</p>",
+        escaped(&first.scenario.about),
+        escaped(&first.machine),
+        first.workers,
+        escaped(&first.began),
+        escaped(&first.version)
+    )
+    .ok();
+    for server in unique(outcomes.iter().map(|outcome| outcome.server.as_str())) {
+        let runs = outcomes.iter().filter(|outcome| outcome.server == server);
+        verdict(server, &runs.collect::<Vec<&Outcome>>(), page);
+    }
+    match outcomes {
+        [only] => tiles(only, page),
+        _ => comparison(outcomes, page),
+    }
+    page.push_str("<h2>Over time</h2><div class=\"plots\">");
+    over_time(outcomes, page);
+    page.push_str("</div>");
+    table(outcomes, page);
+    if let Ok(text) = toml::to_string(&first.scenario) {
+        write!(page, "<h2>Scenario</h2><pre>{}</pre>", escaped(&text)).ok();
+    }
 }
 
 fn unique<'n>(names: impl Iterator<Item = &'n str>) -> Vec<&'n str> {
@@ -224,7 +234,9 @@ fn over_time(outcomes: &[Outcome], page: &mut String) {
         for (what, of_times, of) in counts {
             let points = slots(outcome, &of);
             let is_main = outcome.tally.main_times().0 == of_times;
-            if points.iter().any(|(_, value)| *value > 0.0) && (!several || is_main) {
+            let is_some = points.iter().any(|(_, value)| *value > 0.0);
+            let is_shown = if several { is_main } else { is_some };
+            if is_shown {
                 rates.push(Series { name: name(outcome, what), points });
             }
         }

@@ -203,6 +203,11 @@ fn thresholds_and_mistakes_have_their_exit_status() {
         let (_, status) = run(&file, &liar.url, &["--fail-if", condition]);
         assert_eq!(status, want, "{condition}");
     }
+    let deaf = Liar::start(Faults { drop: 1, ..Faults::default() });
+    let quick =
+        scenario("nothing", &ROOM.replace("\"2s\"", "\"200ms\"").replace("\"6s\"", "\"1s\""));
+    let (report, status) = run(&quick, &deaf.url, &["--fail-if", "p99>1h"]);
+    assert_eq!(status, 1, "what was never delivered was not in time: {}", report["figures"]);
     for arguments in [&["run"][..], &["run", "echo", "--fail-if", "p99"], &["fly"]] {
         assert_eq!(tool::status(arguments), 2, "{arguments:?}");
     }
