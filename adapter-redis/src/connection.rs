@@ -40,6 +40,9 @@ const PROBE_EVERY: Duration = Duration::from_millis(250);
 /// How long a call waits whose keys are on their way to another server.
 const ON_THE_WAY: Duration = Duration::from_millis(20);
 
+/// What is configured as longer means for ever, which no clock can tell.
+const LONGEST: Duration = Duration::from_hours(24);
+
 /// Why there can be no link at all: the configuration is wrong. A Redis that is merely away is no
 /// reason, since it may come.
 #[derive(Debug, thiserror::Error)]
@@ -156,7 +159,7 @@ impl Link {
         Ok(Self {
             nodes: Nodes::open(config)?,
             dial,
-            limit: config.connect_timeout.saturating_add(config.response_timeout),
+            limit: config.connect_timeout.saturating_add(config.response_timeout).min(LONGEST),
             lanes: Mutex::default(),
             found: AtomicBool::new(true),
             outages: AtomicU64::new(0),
@@ -231,8 +234,10 @@ impl Link {
         let deadline = Instant::now() + self.limit;
         let mut node = self.find(at, deadline).await?;
         let mut asking = false;
+        // What begins later than this has no time for an answer, which would tell against its server.
+        let too_late = deadline - self.limit / 4;
         loop {
-            if Instant::now() >= deadline {
+            if Instant::now() >= too_late {
                 return Err(StateError::Unavailable("its key is on its way elsewhere".to_owned()));
             }
             let lane = self.lane(&node);

@@ -10,8 +10,9 @@ use crate::{
     two::{Two, hold},
 };
 
-const RULES: &str =
-    "ACL SETUSER gw on >s3cret ~gateway:* resetchannels &socket.io* &socketio +@all -@dangerous";
+/// In Redis 6.2 the questions about a cluster are among the dangerous commands.
+const RULES: &str = "ACL SETUSER gw on >s3cret ~gateway:* resetchannels &socket.io* &socketio \
+    +@all -@dangerous +cluster|slots +cluster|info";
 
 fn login(config: &RedisConfig) -> RedisConfig {
     let url = config.url.reveal().replace("://:one@", "://");
