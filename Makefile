@@ -110,6 +110,10 @@ test-kube: machine build test-helm e2e/node_modules/.package-lock.json ## the ch
 	cargo build --locked --package loadtest --bin loadtest
 	@LOADTEST_BIN=$(target)/debug/loadtest $(suite) kube node e2e/kube/run.sh
 
+.PHONY: test-loadtest
+test-loadtest: machine tool-nextest ## the load generator, against a server that lies on purpose
+	@$(suite) loadtest nextest cargo nextest run --package loadtest --locked
+
 # --- what those need; made once, and again when what it is made of changes.
 
 .PHONY: machine tool-nextest tool-deny

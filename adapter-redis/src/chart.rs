@@ -6,8 +6,8 @@
 use std::{fmt, sync::Arc};
 
 use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, FromRedisValue, ProtocolVersion,
-    RedisError, RedisResult, Value, aio::MultiplexedConnection, from_redis_value,
+    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ProtocolVersion, RedisError,
+    RedisResult, Value, aio::MultiplexedConnection, from_redis_value,
 };
 
 use crate::{address::elsewhere, slot::SLOTS};
@@ -120,7 +120,7 @@ pub(crate) fn read(slots: &Value, asked: &Node, seed: &ConnectionInfo) -> Option
     for range in answer {
         let Value::Array(range) = range else { return None };
         let [first, last, master, replicas @ ..] = range.as_slice() else { return None };
-        let (first, last): (u16, u16) = (number(first)?, number(last)?);
+        let (first, last) = (number(first)?, number(last)?);
         if first > last || last >= SLOTS {
             return None;
         }
@@ -160,8 +160,9 @@ fn node(told: &Value, asked: &Node, seed: &ConnectionInfo) -> Option<Node> {
     Some(Node::new(elsewhere(seed, &host, port), false))
 }
 
-fn number<T: FromRedisValue>(value: &Value) -> Option<T> {
-    from_redis_value(value.clone()).ok()
+fn number(value: &Value) -> Option<u16> {
+    // Read as what it is: the library would cut it to size.
+    from_redis_value::<i64>(value.clone()).ok()?.try_into().ok()
 }
 
 fn text(list: &Value, at: usize) -> Option<String> {
@@ -171,4 +172,91 @@ fn text(list: &Value, at: usize) -> Option<String> {
 
 pub(crate) fn unknown(why: &'static str) -> RedisError {
     RedisError::from(std::io::Error::new(std::io::ErrorKind::NotConnected, why))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seed() -> ConnectionInfo {
+        Client::open("redis://user:pw@seed:7000").unwrap().get_connection_info().clone()
+    }
+
+    fn list(items: Vec<Value>) -> Value {
+        Value::Array(items)
+    }
+
+    fn bulk(text: &str) -> Value {
+        Value::BulkString(text.as_bytes().to_vec())
+    }
+
+    fn server(host: &str, port: i64) -> Value {
+        list(vec![bulk(host), Value::Int(port), bulk("id"), list(Vec::new())])
+    }
+
+    fn range(first: i64, last: i64, servers: Vec<Value>) -> Value {
+        list([vec![Value::Int(first), Value::Int(last)], servers].concat())
+    }
+
+    fn read_all(ranges: Vec<Value>) -> Option<Chart> {
+        read(&list(ranges), &Node::new(seed(), false), &seed())
+    }
+
+    #[test]
+    fn the_answer_of_any_node_is_the_same_chart() {
+        let low = || range(0, 100, vec![server("a", 1), server("c", 3)]);
+        let high = || range(200, 16_383, vec![server("", 2), server("?", 4), list(vec![])]);
+        let chart = read_all(vec![low(), high()]).unwrap();
+        assert_eq!(read_all(vec![high(), low()]).unwrap(), chart);
+        let owner = |slot| chart.owner(slot).map(Node::name);
+        let cases = [
+            (0, Some("a:1")),
+            (100, Some("a:1")),
+            (101, None),
+            (199, None),
+            (200, Some("seed:2")),
+            (16_383, Some("seed:2")),
+        ];
+        for (slot, want) in cases {
+            assert_eq!(owner(slot), want, "{slot}");
+        }
+        let replicas: Vec<&str> = chart.replicas.iter().map(Node::name).collect();
+        assert_eq!(replicas, ["c:3", "seed:4"], "one without an address is left out");
+        let login = chart.masters[0].0.information.redis_settings().clone();
+        assert_eq!((login.username(), login.password()), (Some("user"), Some("pw")));
+    }
+
+    #[test]
+    fn what_is_no_chart_is_refused() {
+        let cases = [
+            ("no list", Value::Nil),
+            ("nothing", list(vec![])),
+            ("a range of nothing", list(vec![list(vec![])])),
+            ("backwards", list(vec![range(5, 1, vec![server("a", 1)])])),
+            ("too far", list(vec![range(0, 16_384, vec![server("a", 1)])])),
+            ("negative", list(vec![range(-1, 5, vec![server("a", 1)])])),
+            ("no master", list(vec![range(0, 5, vec![])])),
+            ("no port", list(vec![range(0, 5, vec![list(vec![bulk("a")])])])),
+            ("a port too high", list(vec![range(0, 5, vec![server("a", 70_000)])])),
+        ];
+        for (name, answer) in cases {
+            assert!(read(&answer, &Node::new(seed(), false), &seed()).is_none(), "{name}");
+        }
+    }
+
+    #[test]
+    fn siblings_are_found_by_what_servers_call_them() {
+        let node = Node::new(seed(), false);
+        let cases = [
+            ("b:2", Some("b:2")),
+            (":2", Some("seed:2")),
+            ("::1:2", Some("::1:2")),
+            ("b", None),
+            ("b:x", None),
+        ];
+        for (address, want) in cases {
+            let sibling = node.sibling(address);
+            assert_eq!(sibling.as_ref().map(Node::name), want, "{address}");
+        }
+    }
 }

@@ -80,6 +80,17 @@ pub enum ConnectError {
     Times(&'static str),
 }
 
+/// Who asks a server that is thought to be down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wait {
+    /// Nobody.
+    Never,
+    /// One call in a while.
+    Probing,
+    /// This call.
+    Always,
+}
+
 /// What is asked.
 #[derive(Clone, Copy)]
 enum Call<'a> {
@@ -172,7 +183,24 @@ impl Link {
         key: &str,
         call: &ScriptInvocation<'_>,
     ) -> Result<T, StateError> {
-        self.call(key, Call::Script(call), false).await
+        self.call(key, Call::Script(call), Wait::Probing).await
+    }
+
+    /// Runs a script that can be done without: while the server is down it is refused at once, and nobody
+    /// waits to find out whether it still is.
+    pub(crate) async fn dispensable<T: FromRedisValue>(
+        &self,
+        key: &str,
+        call: &ScriptInvocation<'_>,
+    ) -> Result<T, StateError> {
+        self.call(key, Call::Script(call), Wait::Never).await
+    }
+
+    /// Finds out whether the server of a key is back.
+    pub(crate) async fn look(&self, key: &str) -> Result<(), StateError> {
+        let mut call = redis::cmd("EXISTS");
+        call.arg(key);
+        self.call(key, Call::Command(&call), Wait::Always).await
     }
 
     /// Runs a script even while Redis is thought to be down.
@@ -181,7 +209,7 @@ impl Link {
         key: &str,
         call: &ScriptInvocation<'_>,
     ) -> Result<T, StateError> {
-        self.call(key, Call::Script(call), true).await
+        self.call(key, Call::Script(call), Wait::Always).await
     }
 
     /// Runs one command.
@@ -190,14 +218,14 @@ impl Link {
         key: &str,
         call: &Cmd,
     ) -> Result<T, StateError> {
-        self.call(key, Call::Command(call), false).await
+        self.call(key, Call::Command(call), Wait::Probing).await
     }
 
     async fn call<T: FromRedisValue>(
         &self,
         key: &str,
         call: Call<'_>,
-        probing: bool,
+        wait: Wait,
     ) -> Result<T, StateError> {
         let at = At::Slot(slot::of(key.as_bytes()));
         let deadline = Instant::now() + self.limit;
@@ -208,9 +236,7 @@ impl Link {
                 return Err(StateError::Unavailable("its key is on its way elsewhere".to_owned()));
             }
             let lane = self.lane(&node);
-            if !probing {
-                self.admit(&lane)?;
-            }
+            self.admit(&lane, wait)?;
             match self.attempt(&lane, call, asking, deadline).await {
                 Ok(answer) => return Ok(answer),
                 Err(Failed::Finally(error)) => return Err(error),
@@ -286,9 +312,13 @@ impl Link {
     }
 
     /// Refuses at once while the server is down, but for one call in a while.
-    fn admit(&self, lane: &Lane) -> Result<(), StateError> {
-        if lane.is_up() {
+    fn admit(&self, lane: &Lane, wait: Wait) -> Result<(), StateError> {
+        if lane.is_up() || wait == Wait::Always {
             return Ok(());
+        }
+        let down = || StateError::Unavailable("redis is down".to_owned());
+        if wait == Wait::Never {
+            return Err(down());
         }
         let now = self.millis();
         let at = lane.probe_at.load(Ordering::Acquire);
@@ -299,7 +329,7 @@ impl Link {
                 .probe_at
                 .compare_exchange(at, next, Ordering::AcqRel, Ordering::Acquire)
                 .is_ok();
-        if mine { Ok(()) } else { Err(StateError::Unavailable("redis is down".to_owned())) }
+        if mine { Ok(()) } else { Err(down()) }
     }
 
     /// Turns an answer, or its absence, into the contract's terms, and remembers how the server is.

@@ -161,7 +161,8 @@ impl State for RedisState {
     }
 
     async fn tick(&self) -> Result<Lapsed, StateError> {
-        self.0.holds.tick().await
+        let (lapsed, ()) = tokio::join!(self.0.holds.tick(), self.0.charges.look());
+        lapsed
     }
 
     async fn read(&self, collection: &str, id: &str) -> Result<Option<Value>, StateError> {

@@ -105,8 +105,10 @@ export class Crowd {
     for (const gw of pods) {
       let last;
       await until(`the list of ${names}`, async () => {
-        const { users, missing } = await gw.ok('GET', `/v1/presence/project:${PROJECT}`);
-        const { members } = await gw.ok('GET', `/v1/rooms/project:${PROJECT}/members`);
+        const answers = await Promise.all([`/v1/presence/project:${PROJECT}`, `/v1/rooms/project:${PROJECT}/members`].map((path) => gw.api('GET', path)));
+        last = JSON.stringify(answers.map((answer) => answer.body));
+        if (answers.some((answer) => answer.status !== 200)) return false; // what it needs is not back yet
+        const [{ users, missing }, { members }] = answers.map((answer) => answer.body);
         last = JSON.stringify({ users: users.map((u) => [u.id, u.connections]), members: members.map((m) => m.user?.id), missing });
         const same = (list) => JSON.stringify(list.sort()) === JSON.stringify(names);
         return !missing && same(users.map((u) => u.id)) && users.every((u) => u.connections === 1) && same(members.map((m) => m.user?.id));

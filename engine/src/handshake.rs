@@ -115,7 +115,8 @@ fn find<'a>(query: &'a str, key: &str) -> Option<Cow<'a, str>> {
             rest = rest.get(2..).unwrap_or_default();
         }
     }
-    String::from_utf8(plain).ok().map(Cow::Owned)
+    // What is no text is a value all the same, and one that nobody was given.
+    Some(Cow::Owned(String::from_utf8_lossy(&plain).into_owned()))
 }
 
 /// What a request wants, or why it is refused: in the order in which Node's server looks.

@@ -31,15 +31,15 @@ impl Bucket {
         Self { left: u64::from(pace.burst) * ONE, since: now }
     }
 
-    /// Takes so many; whether there were as many. What is missing is not owed.
-    pub(crate) fn take(&mut self, pace: Pace, count: u64, now: u64) -> bool {
+    /// Takes so many; how many of them there were not. What is missing is not owed.
+    pub(crate) fn take(&mut self, pace: Pace, count: u64, now: u64) -> u64 {
         let grown = now.saturating_sub(self.since).saturating_mul(pace.per_second.get().into());
         self.since = now;
         self.left = self.left.saturating_add(grown).min(u64::from(pace.burst) * ONE);
         let asked = count.saturating_mul(ONE);
-        let good = asked <= self.left;
+        let missing = asked.saturating_sub(self.left).div_ceil(ONE);
         self.left = self.left.saturating_sub(asked);
-        good
+        missing
     }
 }
 
@@ -52,13 +52,13 @@ mod tests {
         let pace = Pace { per_second: NonZeroU32::new(10).expect("not zero"), burst: 3 };
         let mut bucket = Bucket::new(pace, 0);
         let cases = [
-            (0, 3, true),
-            (0, 1, false),
-            (50, 1, false),
-            (250, 2, true),
-            (250, 1, false),
-            (1_000_000, 4, false),
-            (2_000_000, 3, true),
+            (0, 3, 0),
+            (0, 1, 1),
+            (50, 1, 1),
+            (250, 2, 0),
+            (250, 5, 5),
+            (1_000_000, 4, 1),
+            (2_000_000, 3, 0),
         ];
         for (now, count, want) in cases {
             assert_eq!(bucket.take(pace, count, now), want, "{count} at {now}");

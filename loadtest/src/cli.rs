@@ -195,7 +195,7 @@ struct Run {
     pods: NonZeroUsize,
     #[command(flatten)]
     force: Force,
-    /// Fail where this holds, such as 'p99>50ms', 'lost>0', 'ack.p99.9>=1s', 'delivered_per_second<20000'; any figure
+    /// Fail where this holds, such as 'p99>50ms', 'lost>0', 'ack.p99.9>=1s', 'sent<1000'; any figure
     /// of the JSON result. Repeatable
     #[arg(long = "fail-if", value_name = "CONDITION")]
     fail_if: Vec<Threshold>,
@@ -205,10 +205,10 @@ struct Run {
     /// Write the report as one HTML page
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
-    /// What tokens are signed with, where the server is already there [env: GATEWAY_JWT_SECRET]
+    /// What tokens are signed with, where the server is already there [env: `GATEWAY_JWT_SECRET`]
     #[arg(long, value_name = "SECRET")]
     jwt_secret: Option<String>,
-    /// The key of its server API [env: GATEWAY_API_KEY]
+    /// The key of its server API [env: `GATEWAY_API_KEY`]
     #[arg(long, value_name = "KEY")]
     api_key: Option<String>,
 }
@@ -255,6 +255,9 @@ struct Peak {
     /// How long each rate is measured
     #[arg(long = "for", default_value = "3s", value_parser = humantime::parse_duration, value_name = "TIME")]
     each: Duration,
+    /// How often a rate is tried before it does not hold: a shared machine stands still now and then
+    #[arg(long, default_value = "2", value_name = "N")]
+    tries: NonZeroUsize,
 }
 
 #[derive(Debug, Args)]
@@ -412,10 +415,11 @@ impl Compare {
 impl Peak {
     fn run(self) -> Result<()> {
         let scenario = self.load.scenario()?;
-        let Self { field, p99, each, .. } = self;
+        let Self { field, p99, each, tries, .. } = self;
         let (crew, setup) = (field.force.crew()?, field.force.setup(field.pods.get())?);
         let mut view = View::new(&scenario.name, field.force.quiet);
-        let bound = Bound { p99: p99.as_secs_f64() * 1000.0, duration: each };
+        let p99 = p99.as_secs_f64() * 1000.0;
+        let bound = Bound { p99, duration: each, tries: tries.get() };
         let mut outcomes = Vec::new();
         for round in 1..=field.rounds.get() {
             for kind in &field.servers {

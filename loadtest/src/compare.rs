@@ -88,7 +88,11 @@ impl Rounds {
         out.push_str(&"---|".repeat(self.names.len()));
         out.push('\n');
         for (figure, name, unit) in COMPARED {
-            let measured = (0..self.names.len()).any(|at| self.figure(at, figure).is_some());
+            let must_be_none =
+                matches!(figure, "lost" | "out_of_order" | "never_connected" | "disconnected");
+            let is_some = |(_, _, high): (f64, f64, f64)| high > 0.0 || must_be_none;
+            let measured =
+                (0..self.names.len()).any(|at| self.figure(at, figure).is_some_and(is_some));
             if !measured {
                 continue;
             }

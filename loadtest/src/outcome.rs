@@ -200,14 +200,6 @@ impl Outcome {
         self.figures.get(name).copied().unwrap_or_default()
     }
 
-    /// All that was sent arrived once, in order, and nobody was cut off.
-    pub(crate) fn is_clean(&self) -> bool {
-        let counts = &self.tally.counts;
-        let wrong = counts.lost + counts.missed + counts.duplicated + counts.out_of_order;
-        let cut = counts.disconnected + counts.never_connected + counts.unacked + counts.refused;
-        wrong + cut == 0
-    }
-
     /// The summary for a terminal.
     pub(crate) fn summary(&self) -> String {
         let mut out = String::new();
@@ -297,7 +289,7 @@ impl Outcome {
     fn connections(&self) -> String {
         let counts = &self.tally.counts;
         format!(
-            "{} ready, {} never, {} connects refused, {} cut off ({} of them slow), {} came back",
+            "{} ready, {} never, {} connects refused, {} cut off, {} slow ones cut off, {} came back",
             counts.connected,
             counts.never_connected,
             counts.connects_refused,

@@ -171,7 +171,8 @@ impl Streams {
         let own = self.to_self.get(self.group(number)).into_iter().flatten();
         let own = own.map(|send| Stream { sender: number, send: *send });
         let mut heard: Vec<Stream> = own.collect();
-        if group.listens {
+        // An application that speaks through the server API hears nothing there.
+        if group.listens && group.via == Via::Socket {
             let room = self.to_room.get(&self.room(number)).into_iter().flatten();
             let room = room.filter(|(stream, to)| *to == To::Room || stream.sender != number);
             heard.extend(room.map(|(stream, _)| *stream));

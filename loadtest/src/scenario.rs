@@ -33,6 +33,10 @@ const BUILT_IN: [(&str, &str); 15] = [
 /// Most clients of a run.
 const MOST_CLIENTS: u64 = 10_000_000;
 
+/// Most sends of one client's in a second, and most bytes that one is padded with.
+const MOST_PER_SECOND: f64 = 1e6;
+const MOST_BYTES: usize = 16 << 20;
+
 /// A load, as a file describes it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -109,7 +113,8 @@ pub(crate) struct Group {
     /// They are in their room, and must hear what is sent to it.
     #[serde(default = "yes")]
     pub listens: bool,
-    /// They read what they are sent; `false` makes slow consumers, who are not asked what they heard.
+    /// They read what they are sent; `false` makes slow consumers, who are not asked what they heard, and find out at
+    /// the end whether they were cut off.
     #[serde(default = "yes")]
     pub reads: bool,
     /// What each does once, in order, before it is ready.
@@ -355,9 +360,17 @@ impl Group {
         ensure!(self.sends.len() <= 64, "at most 64 kinds of sends");
         let rates = self.sends.iter().map(|send| send.rate);
         for rate in rates.chain(self.cycle.iter().map(|cycle| cycle.rate)) {
-            ensure!(rate.is_finite() && rate > 0.0, "rate: more than 0, and a number");
+            ensure!(rate > 0.0 && rate <= MOST_PER_SECOND, "rate: more than 0, at most a million");
+        }
+        if let Some(every) = self.cut.as_ref().and_then(|cut| cut.every) {
+            ensure!(every >= Duration::from_millis(100), "cut.every: at least 100ms");
         }
         for send in &self.sends {
+            ensure!(
+                send.pad.max(send.bytes) <= MOST_BYTES,
+                "send {}: at most {MOST_BYTES} bytes",
+                send.event
+            );
             let text = send.data.as_ref().map(json).transpose()?.unwrap_or_default();
             let heard = send.to != To::Nobody;
             ensure!(

@@ -134,13 +134,17 @@ pub(crate) struct Servers {
     /// Their processes, and their Redis.
     pub watched: Watched,
     // Pods end before their Redis does.
-    _pods: Vec<Guarded>,
+    pods: Vec<Guarded>,
     _redis: Option<Guarded>,
 }
 
 impl Servers {
     /// Starts servers and waits until all listen.
     pub(crate) fn start(kind: &Kind, contract: &str, setup: &Setup) -> Result<Self> {
+        ensure!(
+            setup.pods == 1 || *kind != Kind::Socketioxide,
+            "the plain socketioxide server has no adapter: its pods would share nothing"
+        );
         let redis = if setup.pods > 1 { Some(start_redis(setup.redis_core)?) } else { None };
         let url = redis.as_ref().map(|(_, addr)| format!("redis://{addr}"));
         let mut servers = Self {
@@ -148,7 +152,7 @@ impl Servers {
             targets: Vec::new(),
             internal: Vec::new(),
             watched: Watched { pids: Vec::new(), redis: redis.as_ref().map(|(_, addr)| *addr) },
-            _pods: Vec::new(),
+            pods: Vec::new(),
             _redis: redis.map(|(guard, _)| guard),
         };
         for _ in 0..setup.pods {
@@ -194,7 +198,7 @@ impl Servers {
             self.internal.push(Address::find(&format!("http://{internal}"))?);
         }
         self.watched.pids.push(child.0.id());
-        self._pods.push(child);
+        self.pods.push(child);
         Ok(())
     }
 }
@@ -281,11 +285,14 @@ fn unpack(
     Ok(folder)
 }
 
-/// A command that runs on one core.
+/// A command that runs on one core, and ends with this tool however that ends: a guard is not dropped by a signal.
 fn pinned(core: Option<usize>, program: &Path) -> Command {
-    let Some(core) = core else { return Command::new(program) };
-    let mut command = Command::new("taskset");
-    command.args(["-c", &core.to_string()]).arg(program);
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "--"]);
+    if let Some(core) = core {
+        command.args(["taskset", "-c", &core.to_string()]);
+    }
+    command.arg(program);
     command
 }
 

@@ -104,7 +104,8 @@ pub(crate) fn measure(
         row.write(what.kinds.len(), &mut out);
     }
     if what.peaks {
-        let bound = Bound { p99: 200.0, duration: Duration::from_secs(3).min(what.duration) };
+        let bound =
+            Bound { p99: 200.0, duration: Duration::from_secs(3).min(what.duration), tries: 2 };
         peaks(what, bound, setup, force, crew, view, &mut out)?;
     }
     let outcomes = [idle, fan_out, echo].iter().flat_map(Rounds::outcomes).collect();

@@ -113,9 +113,9 @@ pub(crate) struct Counts {
     pub never_connected: u64,
     /// Attempts to connect that the server refused or broke off.
     pub connects_refused: u64,
-    /// Connections that ended although nobody asked for it.
+    /// Connections that ended although nobody asked for it and their clients did read.
     pub disconnected: u64,
-    /// Of these, those that did not read.
+    /// Connections of slow consumers that were cut off, as they should be.
     pub slow_disconnected: u64,
     /// Clients that were ready again after their connection had ended.
     pub reconnected: u64,

@@ -37,7 +37,7 @@ use super::{
     channels::{Channels, Sharded},
     members::{Members, Profile},
     msgpack::Malformed,
-    subscribe::{Inbound, Role, Standing},
+    table::{Inbound, Role, Standing},
     wire::{self, Aim, Form, Said},
 };
 

@@ -26,7 +26,7 @@ use super::{
     hooks::Hooks,
     publish::{Budget, Outbox},
     python,
-    subscribe::{Inbound, Role, Table},
+    table::{Inbound, Role, Table},
 };
 use crate::{
     config::RedisConfig,

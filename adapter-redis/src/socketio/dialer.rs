@@ -101,7 +101,3 @@ impl Dialer {
 pub(crate) fn too_late() -> RedisError {
     RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut))
 }
-
-pub(crate) fn gone() -> RedisError {
-    RedisError::from(std::io::Error::from(std::io::ErrorKind::ConnectionReset))
-}

@@ -16,7 +16,8 @@ use super::{
     dialer::Dialer,
     hooks::Hooks,
     publish::{Budget, Outbox},
-    subscribe::{Subscriber, Table},
+    subscribe::Subscriber,
+    table::Table,
 };
 use crate::{
     config::RedisConfig,
@@ -59,17 +60,19 @@ impl Feed {
 
     fn start(feeding: &Feeding<'_>, at: At) -> Self {
         let Feeding { redis, config, nodes, hooks, counters, budget, runtime } = *feeding;
-        let dialer = |()| Dialer::new(nodes.clone(), at, redis);
+        let dialer = || Dialer::new(nodes.clone(), at, redis);
         let longest = config.incoming_bytes.get();
-        let table = Arc::new(Table::new(counters.clone(), config.join_timeout, longest));
+        let sharded = matches!(at, At::Slot(_));
+        let table = Table::new(counters.clone(), config.join_timeout, longest, sharded);
+        let table = Arc::new(table);
         let subscriber = Subscriber {
             table: table.clone(),
-            dialer: dialer(()),
+            dialer: dialer(),
             hooks: hooks.clone(),
             ping_interval: config.ping_interval.max(Duration::from_millis(10)),
             hang_timeout: config.hang_timeout,
         };
-        let outbox = Outbox::new(config, budget.clone(), dialer(()), counters.clone());
+        let outbox = Outbox::new(config, budget.clone(), dialer(), counters.clone());
         let outbox = Arc::new(outbox);
         let tasks =
             [Task(runtime.spawn(outbox.clone().run())), Task(runtime.spawn(subscriber.run()))];

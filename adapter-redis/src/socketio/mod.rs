@@ -27,6 +27,7 @@ mod wire;
 pub(crate) mod witness;
 mod dialer;
 mod publish;
+mod table;
 mod subscribe;
 mod feed;
 mod census;

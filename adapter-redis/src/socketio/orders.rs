@@ -24,7 +24,7 @@ use super::{
     msgpack::{Json, Malformed},
     python::{self, Order},
     requests::RemoteSocket,
-    subscribe::Role,
+    table::Role,
     wire::{self, Aim, Note},
 };
 

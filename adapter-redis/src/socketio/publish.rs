@@ -33,6 +33,9 @@ const BATCH: usize = 512;
 const BATCH_BYTES: usize = 1 << 20;
 /// How long the task waits before it tries again to connect.
 const DIAL_AGAIN: Duration = Duration::from_millis(200);
+/// How long nothing is sent after Redis was away: at least, and at most. The other pods lost it too, and
+/// what comes before they listen again is lost. It is as long as they wait between two attempts.
+const SETTLE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 
 struct Message {
     channel: String,
@@ -90,12 +93,39 @@ struct Queue {
     in_flight: usize,
 }
 
+/// How long Redis was away, and until when the others are waited for.
+#[derive(Default)]
+struct Away {
+    since: Option<Instant>,
+    until: Option<Instant>,
+}
+
+impl Away {
+    fn begin(&mut self) {
+        self.since.get_or_insert_with(Instant::now);
+    }
+
+    fn end(&mut self) {
+        if let Some(since) = self.since.take() {
+            let settle = since.elapsed().clamp(SETTLE.0, SETTLE.1);
+            self.until = Instant::now().checked_add(settle);
+        }
+    }
+
+    /// How much longer the others are waited for.
+    fn settling(&self) -> Option<Duration> {
+        let left = self.until?.saturating_duration_since(Instant::now());
+        (!left.is_zero()).then_some(left)
+    }
+}
+
 /// The outgoing buffer and the connection that it is sent on.
 pub(crate) struct Outbox {
     queue: Mutex<Queue>,
     filled: Notify,
     emptied: Notify,
     connection: Mutex<Option<Dialed>>,
+    away: Mutex<Away>,
     dialer: Dialer,
     up: AtomicBool,
     counters: Arc<Counters>,
@@ -117,6 +147,7 @@ impl Outbox {
             filled: Notify::new(),
             emptied: Notify::new(),
             connection: Mutex::new(None),
+            away: Mutex::default(),
             dialer,
             up: AtomicBool::new(true),
             counters,
@@ -174,6 +205,11 @@ impl Outbox {
                 tokio::time::sleep(DIAL_AGAIN).await;
                 continue;
             };
+            let settling = self.away.lock().settling();
+            if let Some(left) = settling {
+                tokio::time::sleep(left).await;
+                continue;
+            }
             let batch = self.take();
             let refused = if batch.is_empty() { batch } else { self.send(&dialed, batch).await };
             let again = self.put_back(refused);
@@ -231,6 +267,7 @@ impl Outbox {
         let again = !messages.is_empty();
         if again {
             *self.connection.lock() = None;
+            self.away.lock().begin();
         }
         let mut queue = self.queue.lock();
         queue.in_flight = 0;
@@ -304,11 +341,14 @@ impl Outbox {
     async fn connection(&self) -> RedisResult<Dialed> {
         let open = self.connection.lock().clone();
         // One whose server was replaced would take messages that nobody hears.
-        if let Some(dialed) = open.filter(|dialed| self.dialer.is_right(&dialed.node)) {
-            return Ok(dialed);
+        match open {
+            Some(dialed) if self.dialer.is_right(&dialed.node) => return Ok(dialed),
+            Some(_) => self.away.lock().begin(),
+            None => {}
         }
         match self.dialer.dial(None).await {
             Ok(dialed) => {
+                self.away.lock().end();
                 *self.connection.lock() = Some(dialed.clone());
                 Ok(dialed)
             }
@@ -333,6 +373,7 @@ impl Outbox {
     }
 
     fn fell(&self, error: &RedisError) {
+        self.away.lock().begin();
         if self.up.swap(false, Ordering::AcqRel) {
             warn!(%error, "messages cannot be published");
             // The task finds out when they can be again.

@@ -27,6 +27,14 @@ impl Charges {
         Self { link, names, script: scripts::charge() }
     }
 
+    /// Finds out whether the buckets' server is back: charges themselves do not wait for that.
+    pub(crate) async fn look(&self) {
+        if !self.link.is_up() {
+            // Whatever it says, the link knows now.
+            let _ = self.link.look(&self.names.bucket("")).await;
+        }
+    }
+
     pub(crate) async fn charge(&self, charges: &[Charge]) -> Result<Verdict, StateError> {
         let Some(first) = charges.first() else { return Ok(Verdict::Granted) };
         let first = self.names.bucket(&first.bucket);
@@ -36,7 +44,7 @@ impl Charges {
             call.arg(1e6 / pace(charge.per_second));
             call.arg(charge.burst.max(1)).arg(charge.cost.max(1));
         }
-        let (short, wait): (i64, String) = self.link.script(&first, &call).await?;
+        let (short, wait): (i64, String) = self.link.dispensable(&first, &call).await?;
         let Ok(charge) = usize::try_from(short) else { return Ok(Verdict::Granted) };
         let micros = wait.parse().map_err(|_| corrupt("the wait for a charge"))?;
         Ok(Verdict::Refused { charge, retry_after: Duration::from_micros(micros) })

@@ -215,7 +215,7 @@ async fn a_sharded_adapter_of_node_is_named() {
 async fn a_user_who_may_do_little_is_told_what_was_not_looked_at() {
     let server = Instance::start(&[]).await;
     server
-        .ask("ACL SETUSER gw on >pw ~gateway:* &socket.io* &socketio +@all -@dangerous -psubscribe")
+        .ask("ACL SETUSER gw on >pw ~gateway:* resetchannels &socket.io* &socketio +@all -@dangerous -psubscribe")
         .await;
     let url = format!("redis://gw:pw@{}", server.address()).into();
     let config = RedisConfig { url, ..RedisConfig::default() };

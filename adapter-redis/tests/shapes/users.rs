@@ -10,7 +10,8 @@ use crate::{
     two::{Two, hold},
 };
 
-const RULES: &str = "ACL SETUSER gw on >s3cret ~gateway:* &socket.io* &socketio +@all -@dangerous";
+const RULES: &str =
+    "ACL SETUSER gw on >s3cret ~gateway:* resetchannels &socket.io* &socketio +@all -@dangerous";
 
 fn login(config: &RedisConfig) -> RedisConfig {
     let url = config.url.reveal().replace("://:one@", "://");

@@ -205,7 +205,9 @@ impl Pod {
     pub(crate) async fn of(redis: &RedisConfig, name: &str, config: AdapterConfig) -> Self {
         let told = Told::default();
         let bus = Bus::<Emitter>::connect(redis, config, name, told.clone()).unwrap();
-        let (layer, io) = SocketIo::builder().with_adapter::<Adapter>(bus.clone()).build_layer();
+        // A client of a busy machine is behind for a while: what is slow here is not broken.
+        let builder = SocketIo::builder().max_buffer_size(8192);
+        let (layer, io) = builder.with_adapter::<Adapter>(bus.clone()).build_layer();
         let of_connections = bus.clone();
         io.ns("/", async move |socket: SocketRef<Adapter>| {
             connected(of_connections, socket).await;

@@ -13,6 +13,7 @@ mod requests;
 mod emitters;
 mod outages;
 mod subscriptions;
+mod example;
 
 #[expect(dead_code, reason = "the tests of the state need more of it than these")]
 #[path = "../state/harness.rs"]

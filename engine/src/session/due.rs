@@ -44,17 +44,19 @@ impl Session {
         let state = &mut *state;
         let take = |bucket: &mut Option<Bucket>, pace, count| match (bucket, pace) {
             (Some(bucket), Some(pace)) => bucket.take(pace, count, now),
-            _ => true,
+            _ => 0,
         };
-        let slow = take(&mut state.packets, tuning.packets, packets);
-        if take(&mut state.bytes, tuning.bytes, bytes) && slow {
+        // However many arrive in one reading, each packet over the pace is one; bytes are one together.
+        let over = take(&mut state.packets, tuning.packets, packets)
+            + take(&mut state.bytes, tuning.bytes, bytes).min(1);
+        if over == 0 {
             return false;
         }
         if now.saturating_sub(state.excess_since) > FLOOD_WINDOW {
             state.excess_since = now;
             state.excesses = 0;
         }
-        state.excesses += 1;
+        state.excesses = state.excesses.saturating_add(u32::try_from(over).unwrap_or(u32::MAX));
         state.excesses > tuning.excesses
     }
 

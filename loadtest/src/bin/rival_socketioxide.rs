@@ -4,15 +4,16 @@
 //! In come the events of the load; out go acks of the gateway's size, with the time written as the
 //! gateway writes it. There is no check, no limit and no state but the library's rooms.
 
-use std::time::SystemTime;
+use std::{convert::Infallible, time::SystemTime};
 
 use anyhow::Result;
 use axum::{Router, serve::ListenerExt};
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use socketioxide::{
     SocketIo,
     extract::{AckSender, Data, SocketRef},
+    handler::ConnectHandler as _,
 };
 use tokio::net::TcpListener;
 
@@ -37,6 +38,18 @@ struct Named {
     channel: String,
 }
 
+/// What is said in a channel.
+#[derive(Debug, Deserialize, Serialize)]
+struct Note {
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    channel: Option<String>,
+    text: String,
+    // The library takes no binary argument that may be absent; an empty one is.
+    #[serde(default, skip_serializing_if = "Bytes::is_empty")]
+    file: Bytes,
+}
+
 fn acknowledge(ack: AckSender, event: &'static str) {
     // It fails only where the connection has ended.
     ack.send(&Done::of(event)).ok();
@@ -56,25 +69,29 @@ async fn unsubscribe(socket: SocketRef, Data(Named { channel }): Data<Named>, ac
     acknowledge(ack, "unsubscribe");
 }
 
-async fn message(socket: SocketRef, Data(payload): Data<Value>, ack: AckSender) {
-    let channel = payload.get("channel").and_then(Value::as_str).map(str::to_owned);
-    if let Some(channel) = channel {
-        socket.to(channel).emit("message", &payload).await.ok();
+async fn message(socket: SocketRef, Data(note): Data<Note>, ack: AckSender) {
+    if let Some(channel) = note.channel.clone() {
+        socket.to(channel).emit("message", &note).await.ok();
     }
     acknowledge(ack, "message");
 }
 
-async fn connected(socket: SocketRef) {
+/// Registers the handlers before the client hears that it is connected: the library starts a task for what follows a
+/// connect, and drops events that come before that task has run.
+async fn register(socket: SocketRef) -> Result<(), Infallible> {
     socket.on("ping", ping);
     socket.on("subscribe", subscribe);
     socket.on("unsubscribe", unsubscribe);
     socket.on("message", message);
+    Ok(())
 }
+
+async fn connected(_: SocketRef) {}
 
 #[tokio::main]
 async fn main() -> Result<()> {
     let (layer, io) = SocketIo::new_layer();
-    io.ns("/", connected);
+    io.ns("/", connected.with(register));
     let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
     println!("ready public={}", listener.local_addr()?);
     // Small frames leave at once, as the gateway's do: what is compared is not the kernel's waiting.

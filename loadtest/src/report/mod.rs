@@ -11,13 +11,13 @@ use self::plot::{Axis, Bar, Scale, Series, bars, escaped, lines, short};
 use crate::{
     number::{float, per, spread},
     outcome::Outcome,
-    tally::Times,
+    tally::{Slot, Times},
 };
 
 const STYLE: &str = include_str!("style.css");
 
 /// Figures that are compared: their name, what they are called, their unit.
-pub(crate) const COMPARED: [(&str, &str, &str); 17] = [
+pub(crate) const COMPARED: [(&str, &str, &str); 19] = [
     ("private_kib_per_connection", "memory per connection, its own", "KiB"),
     ("kernel_kib_per_connection", "memory per connection, the kernel's (both ends)", "KiB"),
     ("cpu_us_per_connect", "CPU per connect", "us"),
@@ -35,7 +35,24 @@ pub(crate) const COMPARED: [(&str, &str, &str); 17] = [
     ("redis_bytes_out_per_publish", "Redis bytes out per publish", "B"),
     ("lost", "lost", ""),
     ("out_of_order", "out of order", ""),
+    ("never_connected", "never connected", ""),
+    ("disconnected", "cut off", ""),
 ];
+
+/// What must not happen: the count, and what it is called.
+const WRONG: [(&str, &str); 8] = [
+    ("lost", "lost"),
+    ("duplicated", "duplicated"),
+    ("out_of_order", "out of order"),
+    ("missed", "missed while cut off"),
+    ("refused", "refused"),
+    ("unacked", "unacknowledged"),
+    ("disconnected", "cut off"),
+    ("never_connected", "never connected"),
+];
+
+/// What a second counts.
+type Count = fn(&Slot) -> f64;
 
 /// The page of one run, or of several.
 pub(crate) fn page(outcomes: &[Outcome]) -> String {
@@ -62,8 +79,9 @@ pub(crate) fn page(outcomes: &[Outcome]) -> String {
         )
         .ok();
     }
-    for outcome in outcomes {
-        verdict(outcome, &mut page);
+    for server in unique(outcomes.iter().map(|outcome| outcome.server.as_str())) {
+        let runs = outcomes.iter().filter(|outcome| outcome.server == server);
+        verdict(server, &runs.collect::<Vec<&Outcome>>(), &mut page);
     }
     match outcomes {
         [only] => tiles(only, &mut page),
@@ -92,39 +110,28 @@ fn unique<'n>(names: impl Iterator<Item = &'n str>) -> Vec<&'n str> {
     found
 }
 
-/// In a sentence: did all arrive?
-fn verdict(outcome: &Outcome, page: &mut String) {
-    let counts = &outcome.tally.counts;
-    let (class, said) = if outcome.is_clean() {
+/// In a sentence: did all arrive, in all runs of a server?
+fn verdict(server: &str, runs: &[&Outcome], page: &mut String) {
+    let server = escaped(server);
+    let mut said: Vec<String> = Vec::new();
+    for (name, what) in WRONG {
+        let sum: f64 = runs.iter().map(|outcome| outcome.figure(name)).sum();
+        if sum > 0.0 {
+            said.push(format!("{sum:.0} {what}"));
+        }
+    }
+    let (class, said) = if said.is_empty() {
         ("", "everything arrived once, in order, and nobody was cut off".to_owned())
     } else {
-        let all = [
-            (counts.lost, "lost"),
-            (counts.duplicated, "duplicated"),
-            (counts.out_of_order, "out of order"),
-            (counts.missed, "missed while cut off"),
-            (counts.refused, "refused"),
-            (counts.unacked, "unacknowledged"),
-            (counts.disconnected, "cut off"),
-            (counts.never_connected, "never connected"),
-        ];
-        let said: Vec<String> = all
-            .into_iter()
-            .filter(|(count, _)| *count > 0)
-            .map(|(count, name)| format!("{count} {name}"))
-            .collect();
         (" bad", said.join(", "))
     };
-    write!(page, "<p class=\"verdict{class}\"><b>{}</b>: {said}</p>", escaped(&outcome.server))
-        .ok();
-    if let Some(limited) = &outcome.limited {
-        write!(
-            page,
-            "<p class=\"verdict bad\"><b>{}</b>: {}</p>",
-            escaped(&outcome.server),
-            escaped(limited)
-        )
-        .ok();
+    let of = if runs.len() > 1 { format!(" ({} runs)", runs.len()) } else { String::new() };
+    write!(page, "<p class=\"verdict{class}\"><b>{server}</b>{of}: {said}</p>").ok();
+    let limited: Vec<&str> = runs.iter().filter_map(|run| run.limited.as_deref()).collect();
+    if let Some(last) = limited.last() {
+        let of = format!("in {} of {} runs the tool was the limit", limited.len(), runs.len());
+        let last = escaped(last);
+        write!(page, "<p class=\"verdict bad\"><b>{server}</b>: {of}; {last}</p>").ok();
     }
 }
 
@@ -188,8 +195,11 @@ fn over_time(outcomes: &[Outcome], page: &mut String) {
     };
     let shown = last_of_each(outcomes);
     let seconds = Axis { label: "seconds", scale: Scale::Even };
-    let slots = |outcome: &Outcome, of: &dyn Fn(&crate::tally::Slot) -> f64| -> Vec<(f64, f64)> {
-        let each = outcome.tally.slots.iter().enumerate();
+    let slots = |outcome: &Outcome, of: &dyn Fn(&Slot) -> f64| -> Vec<(f64, f64)> {
+        // What came after the end is a part of a second, and no rate.
+        let whole = (outcome.scenario.warm_up + outcome.scenario.duration).as_secs();
+        let whole = usize::try_from(whole).unwrap_or(usize::MAX);
+        let each = outcome.tally.slots.iter().enumerate().take(whole.max(1));
         each.map(|(second, slot)| (float(second as u64), of(slot))).collect()
     };
     let mut latency = Vec::new();
@@ -205,15 +215,16 @@ fn over_time(outcomes: &[Outcome], page: &mut String) {
             let points = points.into_iter().filter(|(_, value)| *value > 0.0).collect();
             latency.push(Series { name: name(outcome, what), points });
         }
-        let counts: [(&str, &dyn Fn(&crate::tally::Slot) -> f64); 4] = [
-            ("sent", &|slot| float(slot.sent)),
-            ("delivered", &|slot| float(slot.delivered)),
-            ("acks", &|slot| float(slot.acked)),
-            ("joins and leaves", &|slot| float(slot.steps)),
+        let counts: [(&str, &str, Count); 4] = [
+            ("sent", "", |slot| float(slot.sent)),
+            ("delivered", "delivery", |slot| float(slot.delivered)),
+            ("acks", "ack", |slot| float(slot.acked)),
+            ("joins and leaves", "step", |slot| float(slot.steps)),
         ];
-        for (what, of) in counts {
-            let points = slots(outcome, of);
-            if points.iter().any(|(_, value)| *value > 0.0) && (!several || what == "delivered") {
+        for (what, of_times, of) in counts {
+            let points = slots(outcome, &of);
+            let is_main = outcome.tally.main_times().0 == of_times;
+            if points.iter().any(|(_, value)| *value > 0.0) && (!several || is_main) {
                 rates.push(Series { name: name(outcome, what), points });
             }
         }

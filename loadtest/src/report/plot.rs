@@ -8,11 +8,11 @@ use std::fmt::Write as _;
 use crate::number::{float, per};
 
 const WIDTH: f64 = 760.0;
-const HEIGHT: f64 = 280.0;
-const LEFT: f64 = 70.0;
+const HEIGHT: f64 = 330.0;
+const LEFT: f64 = 96.0;
 const RIGHT: f64 = 16.0;
 const TOP: f64 = 14.0;
-const BOTTOM: f64 = 42.0;
+const BOTTOM: f64 = 58.0;
 
 /// How many series have a colour of their own; more begin again.
 const COLOURS: usize = 6;
@@ -158,7 +158,7 @@ pub(crate) fn lines(title: &str, x: &Axis, y: &Axis, series: &[Series]) -> Strin
             svg,
             r#"<text x="{:.1}" y="{:.1}" text-anchor="end">{name}</text>"#,
             LEFT - 8.0,
-            y + 4.0
+            y + 6.0
         )
         .ok();
     }
@@ -167,7 +167,7 @@ pub(crate) fn lines(title: &str, x: &Axis, y: &Axis, series: &[Series]) -> Strin
         write!(
             svg,
             r#"<text x="{x:.1}" y="{:.1}" text-anchor="middle">{name}</text>"#,
-            HEIGHT - BOTTOM + 18.0
+            HEIGHT - BOTTOM + 24.0
         )
         .ok();
     }
@@ -212,10 +212,10 @@ pub(crate) struct Bar {
 
 /// Bars beside each other's names.
 pub(crate) fn bars(title: &str, unit: &str, bars: &[Bar]) -> String {
-    const ROW: f64 = 34.0;
+    const ROW: f64 = 40.0;
     let most = bars.iter().map(|bar| bar.value.max(bar.spread.1)).fold(0.0, f64::max);
-    let left = 150.0;
-    let room = WIDTH - left - 130.0;
+    let left = 200.0;
+    let room = WIDTH - left - 150.0;
     let height = float(bars.len() as u64).mul_add(ROW, 12.0);
     let mut svg = open(title, height);
     for (at, bar) in bars.iter().enumerate() {
@@ -227,7 +227,7 @@ pub(crate) fn bars(title: &str, unit: &str, bars: &[Bar]) -> String {
             svg,
             r#"<text x="{:.1}" y="{:.1}" text-anchor="end">{}</text>"#,
             left - 10.0,
-            middle + 4.0,
+            middle + 6.0,
             escaped(&bar.name)
         )
         .ok();
@@ -247,7 +247,7 @@ pub(crate) fn bars(title: &str, unit: &str, bars: &[Bar]) -> String {
         write!(
             svg,
             r#"<text x="{end:.1}" y="{:.1}">{} {}</text>"#,
-            middle + 4.0,
+            middle + 6.0,
             short(bar.value),
             escaped(unit)
         )

@@ -298,7 +298,7 @@ impl Swarm {
             .get(at)
             .is_some_and(|client| client.stage != Stage::Off && !is_ready(client))
         {
-            self.gone(at, "time-out");
+            self.gone(at, "not ready in time");
         }
     }
 
@@ -316,7 +316,7 @@ impl Swarm {
         match stage {
             Stage::Off => return,
             Stage::Ready | Stage::Stepping(..) => {
-                self.tally.counts.disconnected += 1;
+                self.tally.counts.disconnected += u64::from(reads);
                 self.tally.counts.slow_disconnected += u64::from(!reads);
                 self.tally.refuse(&format!("disconnected: {why}"));
             }

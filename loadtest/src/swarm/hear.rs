@@ -6,7 +6,7 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 use super::{
-    Swarm,
+    Phase, Swarm,
     client::{Awaited, Script, Side, Stage},
     program::Program,
     track::{Heard, Track},
@@ -29,13 +29,12 @@ impl Swarm {
     /// Reads a stream until nothing is there now.
     pub(super) fn read(&mut self, at: usize, side: Side, to_the_end: bool) {
         let mut buffer = std::mem::take(&mut self.buffer);
-        loop {
-            let Some(client) = self.clients.get_mut(at) else { break };
-            let asleep = client.stage == Stage::Ready
-                && self
-                    .programs
-                    .get(usize::from(client.group))
-                    .is_some_and(|program| !program.reads);
+        while let Some(client) = self.clients.get_mut(at) {
+            let settling = matches!(self.phase, Phase::Settling(..));
+            let reads =
+                self.programs.get(usize::from(client.group)).is_none_or(|program| program.reads);
+            // At the end slow consumers wake up, to find out whether they were cut off.
+            let asleep = client.stage == Stage::Ready && !reads && !settling;
             let life = client.life;
             let Some(link) = client.side(side).filter(|_| !asleep) else { break };
             match link.read(&mut buffer) {
@@ -139,6 +138,9 @@ impl Swarm {
             }
             (Kind::More, last) => {
                 let client = self.clients.get_mut(at).ok_or(frame::Broken)?;
+                if client.fragments.len() + frame.payload.len() > frame::LONGEST {
+                    return Err(frame::Broken);
+                }
                 client.fragments.extend_from_slice(frame.payload);
                 if last {
                     let whole = std::mem::take(&mut client.fragments);
@@ -246,6 +248,10 @@ impl Swarm {
         let Some(client) = self.clients.get_mut(at) else { return };
         let stream = Stream { sender: mark.sender, send: mark.send };
         let number = client.number;
+        if self.programs.get(usize::from(client.group)).is_some_and(|program| !program.reads) {
+            self.tally.counts.other_events += 1;
+            return;
+        }
         let heard = if let Some(track) = client.track(stream) {
             track.hear(mark.seq)
         } else if self.hears_from_now_on(at, stream, mark.seq) {

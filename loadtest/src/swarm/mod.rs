@@ -121,6 +121,8 @@ struct Swarm {
     /// Microseconds of the measured part in which the loop slept.
     slept: u64,
     next_progress: u64,
+    /// When it is looked at next whether all was heard.
+    next_look: u64,
     buffer: Vec<u8>,
     scratch: Vec<u8>,
     text: String,
@@ -192,6 +194,7 @@ impl Swarm {
             last: (0, 0),
             slept: 0,
             next_progress: 0,
+            next_look: 0,
             buffer: vec![0; BUFFER],
             scratch: Vec::new(),
             text: String::new(),
@@ -231,6 +234,7 @@ impl Swarm {
                     Ok(Command::Settle(sent)) => {
                         let until = now.saturating_add(micros(self.plan.scenario.settle));
                         self.phase = Phase::Settling(until, sent.into_iter().collect());
+                        self.wake();
                     }
                     Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return Ok(()),
                     Ok(Command::Begin(_) | Command::Clock) => {}
@@ -238,7 +242,9 @@ impl Swarm {
                 }
             }
             now = self.timers_due(now)?;
-            if let Some(update) = self.step_phase(now) {
+            let update = self.step_phase(now);
+            self.next_look = if now >= self.next_look { now + NAP } else { self.next_look };
+            if let Some(update) = update {
                 let done = matches!(update, Update::Done(_));
                 updates.send(update).context("the coordinator is gone")?;
                 if done {
@@ -253,7 +259,7 @@ impl Swarm {
             self.nap(now, &mut events)?;
             for event in &events {
                 if event.token() != ALARM {
-                    self.readiness(event)?;
+                    self.readiness(event);
                 }
             }
         }
@@ -319,7 +325,9 @@ impl Swarm {
                     self.sent.iter().map(|(stream, count)| (*stream, *count)).collect(),
                 ))
             }
-            Phase::Settling(until, sent) if now >= *until || self.is_settled(sent) => {
+            Phase::Settling(until, sent)
+                if now >= *until || (now >= self.next_look && self.is_settled(sent)) =>
+            {
                 let sent = sent.clone();
                 self.phase = Phase::Sent;
                 Some(Update::Done(Box::new(self.finish(&sent))))
@@ -354,23 +362,22 @@ impl Swarm {
     }
 
     /// A stream can be read or written.
-    fn readiness(&mut self, event: &mio::event::Event) -> Result<()> {
+    fn readiness(&mut self, event: &mio::event::Event) {
         let Token(token) = event.token();
         let (at, side) = (token / 2, if token % 2 == 0 { Side::Main } else { Side::Post });
         if event.is_writable() {
             let Some(link) = self.clients.get_mut(at).and_then(|client| client.side(side)) else {
-                return Ok(());
+                return;
             };
             if let Err(error) = link.flush() {
                 self.gone(at, &error.to_string());
-                return Ok(());
+                return;
             }
             self.writable(at);
         }
         if event.is_readable() || event.is_read_closed() || event.is_error() {
             self.read(at, side, event.is_read_closed() || event.is_error());
         }
-        Ok(())
     }
 
     fn program(&self, at: usize) -> Option<(Rc<[Program]>, usize)> {

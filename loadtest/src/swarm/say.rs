@@ -48,7 +48,7 @@ impl Swarm {
             let share = self
                 .clients
                 .get(client)
-                .map_or(0.0, |client| self.place(client.number, program.clients));
+                .map_or(0.0, |client| place(client.number, program.clients));
             for (send, what) in (0..).zip(&program.sends) {
                 let first = match what.arrival {
                     Arrival::Even => after(at, share, what.period),
@@ -74,11 +74,6 @@ impl Swarm {
         }
     }
 
-    /// Where a client stands among the clients of its group, from 0 up to but without 1.
-    fn place(&self, number: u32, clients: u32) -> f64 {
-        f64::from(number % clients.max(1)) / f64::from(clients.max(1))
-    }
-
     /// A pause between two events that do not know of each other, in periods.
     fn pause(&mut self) -> f64 {
         -(1.0 - self.chance()).ln()
@@ -99,7 +94,7 @@ impl Swarm {
             Arrival::Even => {
                 let clients = programs.get(group).map_or(1, |program| program.clients);
                 let number = self.clients.get(at).map_or(0, |client| client.number);
-                after(self.start, self.place(number, clients) + f64::from(count + 1), what.period)
+                after(self.start, place(number, clients) + f64::from(count + 1), what.period)
             }
             Arrival::Poisson => after(due, self.pause(), what.period),
         };
@@ -309,7 +304,7 @@ impl Swarm {
         };
         let Some(program) = programs.get(group) else { return };
         let Some(client) = self.clients.get(at) else { return };
-        let place = self.place(client.number, program.clients);
+        let place = place(client.number, program.clients);
         let next = after(self.start, place + f64::from(count + 1), turns.period);
         if next < self.end {
             self.timers.push(Reverse((next, small(at), Due::Leave(count + 1))));
@@ -328,4 +323,9 @@ impl Swarm {
         }
         self.run_script(at, Script::Leave, 0);
     }
+}
+
+/// Where a client stands among the clients of its group, from 0 up to but without 1.
+fn place(number: u32, clients: u32) -> f64 {
+    f64::from(number % clients.max(1)) / f64::from(clients.max(1))
 }

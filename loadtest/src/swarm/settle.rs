@@ -2,7 +2,10 @@
 
 use rustc_hash::FxHashMap;
 
-use super::{Swarm, client::Client};
+use super::{
+    Swarm,
+    client::{Client, Side},
+};
 use crate::{number::small, plan::Stream, resources, tally::Tally};
 
 impl Swarm {
@@ -14,10 +17,22 @@ impl Swarm {
             let heard = client.tracks.iter().all(|(stream, track)| track.complete(total(stream)));
             acked && (heard || !client.present)
         };
-        let expects = |client: &&Client| {
+        let reads = |client: &Client| {
             self.programs.get(usize::from(client.group)).is_some_and(|program| program.reads)
         };
-        self.clients.iter().filter(expects).all(is_whole)
+        // Slow consumers take as long as there is.
+        self.clients.iter().all(|client| reads(client) && is_whole(client))
+    }
+
+    /// Slow consumers wake up and read what there is, to find out whether they were cut off.
+    pub(super) fn wake(&mut self) {
+        for at in 0..self.clients.len() {
+            let reads =
+                self.program(at).and_then(|(programs, group)| Some(programs.get(group)?.reads));
+            if reads == Some(false) {
+                self.read(at, Side::Main, false);
+            }
+        }
     }
 
     /// Counts what has not come, and hands out what was measured.

@@ -62,12 +62,19 @@ pub(crate) struct Frame<'b> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Broken;
 
-/// Longest frame that is taken.
-const LONGEST: usize = 64 << 20;
+/// Longest frame that is taken, and longest message of several.
+pub(crate) const LONGEST: usize = 64 << 20;
 
 /// The mask of every frame that is sent. Masks keep scripts in browsers from speaking to proxies; this client has
 /// neither, and with zeros the payload goes out as it is. A server must unmask it all the same.
 const MASK: [u8; 4] = [0; 4];
+
+/// In place of a length: 16 bits of it follow, or 64.
+const SHORT: u8 = 126;
+const LONG: u8 = 127;
+
+/// The bit that says that a mask follows.
+const MASKED: u8 = 0x80;
 
 /// The first frame of a stream's bytes; `None` where it is not here whole.
 pub(crate) fn decode(bytes: &[u8]) -> Result<Option<Frame<'_>>, Broken> {
@@ -77,11 +84,11 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Option<Frame<'_>>, Broken> {
     }
     let kind = Kind::of(first & 0x0f).ok_or(Broken)?;
     let (length, head) = match second {
-        126 => match rest.first_chunk::<2>() {
+        SHORT => match rest.first_chunk::<2>() {
             Some(&length) => (usize::from(u16::from_be_bytes(length)), 4),
             None => return Ok(None),
         },
-        127 => match rest.first_chunk::<8>() {
+        LONG => match rest.first_chunk::<8>() {
             Some(&length) => (usize::try_from(u64::from_be_bytes(length)).map_err(|_| Broken)?, 10),
             None => return Ok(None),
         },
@@ -100,13 +107,13 @@ pub(crate) fn encode(kind: Kind, payload: &[u8], out: &mut Vec<u8>) {
     out.reserve(payload.len() + 14);
     out.push(0x80 | kind.code());
     match (u8::try_from(payload.len()), u16::try_from(payload.len())) {
-        (Ok(length), _) if length < 126 => out.push(0x80 | length),
+        (Ok(length), _) if length < 126 => out.push(MASKED | length),
         (_, Ok(length)) => {
-            out.push(0x80 | 126);
+            out.push(MASKED | SHORT);
             out.extend_from_slice(&length.to_be_bytes());
         }
         (_, Err(_)) => {
-            out.push(0x80 | 127);
+            out.push(MASKED | LONG);
             out.extend_from_slice(&(payload.len() as u64).to_be_bytes());
         }
     }

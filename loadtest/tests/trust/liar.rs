@@ -150,7 +150,7 @@ async fn serve(stream: TcpStream, faults: Faults, state: Arc<Mutex<State>>) {
         sink.close().await.ok();
     });
     let say = |text: String| {
-        outbox.try_send(Some((Instant::now(), text))).expect("the outbox is large enough")
+        outbox.try_send(Some((Instant::now(), text))).expect("the outbox is large enough");
     };
     say(r#"0{"sid":"s","upgrades":[],"pingInterval":1000,"pingTimeout":1000,"maxPayload":100000}"#
         .into());
@@ -174,10 +174,10 @@ async fn serve(stream: TcpStream, faults: Faults, state: Arc<Mutex<State>>) {
                 say("2".into());
             }
             text if text.starts_with("42") && !faults.deaf => {
-                event(id, text, faults, &mut state.lock(), &outbox)
+                event(id, text, faults, &mut state.lock(), &outbox);
             }
             text if text.starts_with("42") && text.contains("subscribe") => {
-                event(id, text, faults, &mut state.lock(), &outbox)
+                event(id, text, faults, &mut state.lock(), &outbox);
             }
             _ => {}
         }
@@ -194,7 +194,7 @@ fn event(id: u64, text: &str, faults: Faults, state: &mut State, outbox: &Outbox
     let event: Value = serde_json::from_str(&body[start..]).expect("an event is JSON");
     let channel = event[1]["channel"].as_str().unwrap_or_default().to_owned();
     let send = |due: Instant, text: String| {
-        outbox.try_send(Some((due, text))).expect("the outbox is large enough")
+        outbox.try_send(Some((due, text))).expect("the outbox is large enough");
     };
     match event[0].as_str() {
         Some("subscribe") => {

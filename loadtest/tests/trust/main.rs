@@ -7,6 +7,7 @@
 
 mod liar;
 mod tool;
+mod transports;
 
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ name = "room"
 rest = "0s"
 warm_up = "0s"
 duration = "2s"
-settle = "2s"
+settle = "6s"
 returns_after = "100ms"
 connects_per_second = 200.0
 [[group]]

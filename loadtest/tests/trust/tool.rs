@@ -17,8 +17,10 @@ pub(crate) fn scenario(name: &str, text: &str) -> PathBuf {
 /// Runs a scenario against a server; its JSON result and its exit status.
 pub(crate) fn run(file: &PathBuf, url: &str, more: &[&str]) -> (Value, i32) {
     let name = file.file_stem().expect("it has a name").to_string_lossy();
-    let json =
-        file.with_file_name(format!("{name}-{}.json", more.join("").replace(['>', '<', '-'], "_")));
+    let json = file.with_file_name(format!(
+        "{name}-{}.json",
+        more.join("").replace(|c: char| !c.is_ascii_alphanumeric(), "_")
+    ));
     let output = Command::new(env!("CARGO_BIN_EXE_loadtest"))
         .arg("run")
         .arg(file)
