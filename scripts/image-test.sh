@@ -46,5 +46,5 @@ assert config["Healthcheck"]["Test"][:2] == ["CMD", "/gateway"], config
 assert set(config["ExposedPorts"]) == {"3001/tcp", "3002/tcp"}, config
 '
 static=static
-! ldd "$gateway" >/dev/null 2>&1 || static="dynamic, so for this check alone"
+! ldd "$gateway" 2>/dev/null | grep --quiet "=>" || static="dynamic, so for this check alone"
 echo "size: $(du --bytes --summarize "$(buildah "${store[@]}" mount "$container")" | awk '{ printf "%.1f MB", $1 / 1e6 }') ($static)"

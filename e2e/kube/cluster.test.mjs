@@ -231,6 +231,6 @@ describe('the chart on a cluster', { timeout: 20 * MINUTE }, () => {
     await helm('uninstall', 'gateway', '--wait', '--timeout', '2m');
     const kinds = 'all,configmap,secret,serviceaccount,poddisruptionbudget,networkpolicy,ingress,horizontalpodautoscaler,endpoints,role,rolebinding';
     const left = async () => [...(await list(kinds)), ...(await list('secret', 'owner=helm'))].map((o) => `${o.kind}/${o.metadata.name}`);
-    await until('nothing is left', async () => (await left()).length === 0, MINUTE).catch(async () => assert.deepEqual(await left(), []));
+    await until('nothing is left', async () => (await left()).length === 0, 2 * MINUTE).catch(async () => assert.deepEqual(await left(), []));
   });
 });
