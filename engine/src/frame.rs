@@ -358,11 +358,11 @@ mod tests {
         match payload.len() {
             short @ 0..=125 => frame.push(0x80 | u8::try_from(short).expect("short")),
             medium @ 126..=65535 => {
-                frame.push(0x80 | 126);
+                frame.push(0xfe);
                 frame.extend(u16::try_from(medium).expect("medium").to_be_bytes());
             }
             long => {
-                frame.push(0x80 | 127);
+                frame.push(0xff);
                 frame.extend((long as u64).to_be_bytes());
             }
         }
@@ -452,7 +452,7 @@ mod tests {
             ("length in too many bytes", vec![0x82, 0xfe, 0, 5, 1, 2, 3, 4], Violation::Protocol),
             (
                 "too big in parts",
-                [frame(0x02, &[0; 150_000]), frame(0x80, &[0; 60_000])].concat(),
+                [frame(0x02, &vec![0; 150_000]), frame(0x80, &vec![0; 60_000])].concat(),
                 Violation::TooBig,
             ),
         ];

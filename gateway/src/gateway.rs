@@ -199,8 +199,7 @@ impl Gateway {
             path: config.http.socket_paths.first().cloned().unwrap_or_default(),
             trial: trial.clone().filter(|_| config.mount.is_empty()),
         };
-        let stall = config.engine.write_timeout.min(config.engine.ping_timeout);
-        let tcp = Tcp::new(public, stall, Pace::of(&config.limits), metrics.edge.clone());
+        let tcp = Tcp::new(public, stall(config), Pace::of(&config.limits), metrics.edge.clone());
         let service = routes.router().into_make_service_with_connect_info::<Connection>();
         tasks.serve(async move {
             if let Err(error) = axum::serve(tcp, service).await {
@@ -229,7 +228,6 @@ impl Gateway {
             }
         }
         tasks.serve(watch::leases(core.clone()));
-        tasks.serve(watch::pollers(engines, stall.min(POLL_AGAIN)));
         tasks.serve(watch::expiries(door));
         tasks.serve(watch::changes(core.clone()));
         Ok(Self {
@@ -362,9 +360,9 @@ fn wire(
     pod: &str,
     metrics: &Metrics,
 ) -> Result<(Wire, Service, Option<Orders>), StartError> {
-    let (count, edge) = (metrics.wire.clone(), metrics.edge.clone());
+    let (wires, count) = (wire_config(config, pod), metrics.wire.clone());
     if !config.redis.url.is_set() {
-        let (wire, service) = Wire::new(&wire_config(config), count, edge);
+        let (wire, service) = Wire::new(&wires, count);
         return Ok((wire, service, None));
     }
     let cluster = Cluster {
@@ -372,7 +370,7 @@ fn wire(
         adapter: config.adapter.clone(),
         pod: pod.to_owned(),
     };
-    let (wire, service, orders) = Wire::clustered(&wire_config(config), cluster, count, edge)?;
+    let (wire, service, orders) = Wire::clustered(&wires, cluster, count)?;
     Ok((wire, service, Some(orders)))
 }
 
@@ -391,8 +389,14 @@ fn pod_name() -> String {
     format!("{host}-{:08x}", rand::random::<u32>())
 }
 
-fn wire_config(config: &Config) -> WireConfig {
+/// How long a client may read nothing of what is written.
+fn stall(config: &Config) -> Duration {
+    config.engine.write_timeout.min(config.engine.ping_timeout)
+}
+
+fn wire_config(config: &Config, pod: &str) -> WireConfig {
     WireConfig {
+        pod: pod.to_owned(),
         ping_interval: config.engine.ping_interval,
         ping_timeout: config.engine.ping_timeout,
         upgrade_timeout: config.engine.upgrade_timeout,
@@ -400,7 +404,8 @@ fn wire_config(config: &Config) -> WireConfig {
         payload_bytes: usize::try_from(config.limits.payload_bytes).unwrap_or(usize::MAX),
         outbox_packets: config.engine.outbox_packets,
         outbox_bytes: config.engine.outbox_bytes,
-        write_timeout: config.engine.write_timeout.min(config.engine.ping_timeout),
+        write_timeout: stall(config),
+        poll_timeout: stall(config).min(POLL_AGAIN),
     }
 }
 

@@ -58,11 +58,6 @@ impl EdgeMetrics {
         self.stalled.add(change);
     }
 
-    /// Whether any peer does not read.
-    pub fn any_stalled(&self) -> bool {
-        self.stalled.get() > 0
-    }
-
     /// More or fewer open Engine.IO sessions.
     pub fn connections(&self, change: i64) {
         self.connections.add(change);

@@ -1,15 +1,10 @@
 //! What is done every second or so: leases, lapses, what is due, and what is told when it changes.
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 
 use crate::{
-    accept::Engines,
     action, clock,
     contract::Scope,
     core::Core,
@@ -37,16 +32,6 @@ pub async fn expiries(door: Door) {
     loop {
         every.tick().await;
         due(&door).await;
-    }
-}
-
-/// Cuts off polling clients that poll no more.
-pub async fn pollers(engines: Engines, most: Duration) {
-    let mut every = tokio::time::interval(TICK);
-    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        every.tick().await;
-        engines.cut_unpolled(most, Instant::now());
     }
 }
 

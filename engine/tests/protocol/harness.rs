@@ -26,10 +26,8 @@ const LONG: Duration = Duration::from_secs(20);
 
 /// Waits for something that must come.
 pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(LONG, future).await {
-        Ok(value) => value,
-        Err(_) => panic!("{what} did not come"),
-    }
+    let come = tokio::time::timeout(LONG, future).await;
+    come.unwrap_or_else(|_late| panic!("{what} did not come"))
 }
 
 /// What the handler was told.

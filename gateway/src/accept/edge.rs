@@ -226,19 +226,16 @@ impl Edge {
         }
         let upgrade = is_upgrade(request.headers());
         let ip = self.client_ip(connection.addr.ip(), request.headers());
-        let request = prepare(request, text, Arrival { ip, traceparent: None, engine: engine.clone() });
+        let request =
+            prepare(request, text, Arrival { ip, traceparent: None, engine: engine.clone() });
         if upgrade {
             engine.carried_by(connection.control.clone());
             return self.0.service.answer(request).await;
         }
-        let poll = (request.method() == Method::GET).then(|| engine.poll());
         let response = tokio::select! {
             response = self.0.service.answer(request) => response,
             () = engine.until_cut() => unknown(),
         };
-        if let Some(poll) = poll {
-            poll.answered(Instant::now());
-        }
         // What the library had ready by then may say that the server disconnects, after which clients
         // do not come back.
         if engine.is_cut() && !engine.has_stream() { unknown() } else { response }

@@ -31,8 +31,6 @@ pub struct Engine {
     cut: AtomicBool,
     cutting: Notify,
     losses: Mutex<Vec<Loss>>,
-    /// Since when a polling client has had no poll in flight; none while it has one.
-    unpolled: Mutex<Option<Instant>>,
     all: Arc<Shared>,
 }
 
@@ -79,27 +77,6 @@ impl Engine {
         self.losses.lock().push(Loss(Box::new(lost)));
     }
 
-    /// A poll is in flight until the guard is told that it was answered. A client that takes its poll
-    /// back is gone.
-    pub fn poll(self: &Arc<Self>) -> Poll {
-        *self.unpolled.lock() = None;
-        Poll { engine: self.clone(), answered: false }
-    }
-
-    /// More is queued for the client. One that does not read, and for which more than `most` bytes
-    /// wait, is cut off and counted.
-    pub fn queued(&self, bytes: usize, most: usize) {
-        let over = self
-            .stream
-            .lock()
-            .as_ref()
-            .is_some_and(|control| control.is_stalled() && control.behind(bytes) > most);
-        if over && !self.is_cut() {
-            self.all.metrics.slow_consumer();
-            self.cut();
-        }
-    }
-
     /// Whether it was cut.
     pub fn is_cut(&self) -> bool {
         self.cut.load(Ordering::Acquire)
@@ -110,29 +87,6 @@ impl Engine {
         let notified = self.cutting.notified();
         if !self.is_cut() {
             notified.await;
-        }
-    }
-}
-
-/// A poll in flight.
-#[derive(Debug)]
-pub struct Poll {
-    engine: Arc<Engine>,
-    answered: bool,
-}
-
-impl Poll {
-    /// It was answered.
-    pub fn answered(mut self, now: Instant) {
-        *self.engine.unpolled.lock() = Some(now);
-        self.answered = true;
-    }
-}
-
-impl Drop for Poll {
-    fn drop(&mut self) {
-        if !self.answered && !self.engine.has_stream() {
-            self.engine.cut();
         }
     }
 }
@@ -221,7 +175,6 @@ impl Engines {
             cut: AtomicBool::new(false),
             cutting: Notify::new(),
             losses: Mutex::default(),
-            unpolled: Mutex::new(Some(now)),
             all: self.0.clone(),
         }))
     }
@@ -254,21 +207,6 @@ impl Engines {
     /// The polling session of this id.
     pub fn find(&self, sid: &str) -> Option<Arc<Engine>> {
         self.0.by_sid.lock().get(sid).and_then(Weak::upgrade)
-    }
-
-    /// Cuts off polling clients that have not polled for this long: nothing is read of what is queued
-    /// for them.
-    pub fn cut_unpolled(&self, most: Duration, now: Instant) {
-        let named: Vec<Arc<Engine>> =
-            self.0.by_sid.lock().values().filter_map(Weak::upgrade).collect();
-        for engine in named {
-            let since = *engine.unpolled.lock();
-            let late = since.is_some_and(|since| now.saturating_duration_since(since) > most);
-            if late && !engine.has_stream() && !engine.is_cut() {
-                self.0.metrics.slow_consumer();
-                engine.cut();
-            }
-        }
     }
 
     /// How many are open.

@@ -1,7 +1,7 @@
 //! A TCP stream that can be cut from outside, and that gives up on a peer that reads no more.
 //!
-//! The library's writer waits in a flush for as long as the peer likes; here a write that stalls for
-//! too long becomes an error, whoever waits for it.
+//! Whoever answers a request waits for as long as the peer likes; here a write that stalls for too long
+//! becomes an error. A WebSocket is given up by the engine, which knows what waits for its client.
 
 use std::{
     future::Future,
@@ -10,7 +10,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll},
     time::{Duration, Instant},
@@ -44,7 +44,6 @@ pub struct Control {
     begun: AtomicBool,
     upgraded: AtomicBool,
     stalled: AtomicBool,
-    behind: AtomicUsize,
     reader: AtomicWaker,
     writer: AtomicWaker,
 }
@@ -65,16 +64,6 @@ impl Control {
     /// What comes from now on are frames.
     pub fn upgrade(&self) {
         self.upgraded.store(true, Ordering::Release);
-    }
-
-    /// Whether what was written last is still waiting for the peer to read.
-    pub fn is_stalled(&self) -> bool {
-        self.stalled.load(Ordering::Acquire)
-    }
-
-    /// More was queued for a peer that does not read; how much that is by now.
-    pub fn behind(&self, bytes: usize) -> usize {
-        self.behind.fetch_add(bytes, Ordering::AcqRel) + bytes
     }
 
     fn is_cut(&self) -> bool {
@@ -235,6 +224,10 @@ impl Stream {
         if !self.control.stalled.swap(true, Ordering::AcqRel) {
             self.metrics.stalled(1);
         }
+        if self.control.upgraded.load(Ordering::Acquire) {
+            // The engine gives up on the client of a WebSocket, and counts it.
+            return Poll::Pending;
+        }
         let stall = self.stall;
         let sleep = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(stall)));
         if sleep.as_mut().poll(context).is_pending() {
@@ -249,7 +242,6 @@ impl Stream {
     fn caught_up(&mut self) {
         self.stalled = None;
         if self.control.stalled.swap(false, Ordering::AcqRel) {
-            self.control.behind.store(0, Ordering::Release);
             self.metrics.stalled(-1);
         }
     }

@@ -19,7 +19,7 @@ use super::{
     fabric::{Fabric, Fabrics, options},
     server::Rejected,
 };
-use crate::metrics::{EdgeMetrics, WireMetrics};
+use crate::metrics::WireMetrics;
 
 /// How this pod is joined with others.
 #[derive(Clone, Debug)]
@@ -41,12 +41,11 @@ impl Wire {
         config: &WireConfig,
         cluster: Cluster,
         metrics: WireMetrics,
-        edge: EdgeMetrics,
     ) -> Result<(Self, Service, Orders), ConnectError> {
         let (elsewhere, orders) = Elsewhere::new(metrics.orders_dropped());
         let Cluster { redis, adapter, pod } = cluster;
         let bus = Bus::connect(&redis, adapter, pod, elsewhere)?;
-        let (wire, service) = Self::over(config, Fabrics::new(Some(bus)), metrics, edge);
+        let (wire, service) = Self::over(config, Fabrics::new(Some(bus)), metrics);
         // Nobody is ever let in here: it is where the pods ask each other.
         let connected = |_: SocketRef<Fabric>| async {};
         wire.io.ns(CLUSTER, connected.with(nobody));

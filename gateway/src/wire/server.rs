@@ -31,15 +31,13 @@ use super::{
     Application, Arrival, Frame, Handshake, Inbound, Target,
     fabric::{Fabric, Fabrics, Missed},
 };
-use crate::{
-    accept::Engine,
-    metrics::{EdgeMetrics, WireMetrics},
-    session::Session,
-};
+use crate::{accept::Engine, metrics::WireMetrics, session::Session};
 
 /// How the library is set up.
 #[derive(Clone, Debug)]
 pub struct WireConfig {
+    /// What this pod is called: session ids begin with it.
+    pub pod: String,
     /// How often a connection is asked for a sign of life.
     pub ping_interval: Duration,
     /// How long it may take to answer.
@@ -56,6 +54,8 @@ pub struct WireConfig {
     pub outbox_bytes: usize,
     /// How long a write may make no progress.
     pub write_timeout: Duration,
+    /// How long a polling client may be without a poll.
+    pub poll_timeout: Duration,
 }
 
 /// Sends frames and keeps rooms. Cheap to clone.
@@ -64,8 +64,6 @@ pub struct Wire {
     pub(super) io: SocketIo<Fabric>,
     pub(super) fabrics: Fabrics,
     metrics: WireMetrics,
-    edge: EdgeMetrics,
-    outbox_bytes: usize,
 }
 
 impl fmt::Debug for Wire {
@@ -267,15 +265,14 @@ impl fmt::Display for Rejected {
 
 impl Wire {
     /// Sets the library up; nothing is served until [`Wire::serve`] names the namespaces.
-    pub fn new(config: &WireConfig, metrics: WireMetrics, edge: EdgeMetrics) -> (Self, Service) {
-        Self::over(config, Fabrics::default(), metrics, edge)
+    pub fn new(config: &WireConfig, metrics: WireMetrics) -> (Self, Service) {
+        Self::over(config, Fabrics::default(), metrics)
     }
 
     pub(super) fn over(
         config: &WireConfig,
         fabrics: Fabrics,
         metrics: WireMetrics,
-        edge: EdgeMetrics,
     ) -> (Self, Service) {
         // One packet of the largest kind must fit, and another behind it.
         let outbox_bytes = config.outbox_bytes.max(2 * config.payload_bytes);
@@ -296,7 +293,7 @@ impl Wire {
             .with_parser(parser)
             .with_adapter::<Fabric>(fabrics.clone())
             .build_with_inner_svc(Nowhere);
-        (Self { io, fabrics, metrics, edge, outbox_bytes }, Service(service))
+        (Self { io, fabrics, metrics }, Service(service))
     }
 
     /// Serves a namespace.
@@ -327,26 +324,12 @@ impl Wire {
         self.metrics.dropped(missed.full);
     }
 
-    /// Counts what is queued for those receivers that do not read, and cuts them off where it is too
-    /// much: the library counts packets only, and does not say whose queue is full.
-    fn watch_stalled(&self, namespace: &str, target: &Target, bytes: usize) {
-        let Some(space) = self.io.of(namespace) else { return };
-        for sid in self.members(namespace, target) {
-            let socket = sid.parse().ok().and_then(|id| space.get_socket(id));
-            let session = socket.and_then(|socket| socket.extensions.get::<Arc<Session>>());
-            if let Some(session) = session {
-                session.peer.engine.queued(bytes, self.outbox_bytes);
-            }
-        }
-    }
-
     /// Sends a frame to the target's members, those of this pod first.
     pub fn send(&self, namespace: &str, target: &Target, frame: Frame, volatile: bool) {
         if target.is_nobody() {
             return;
         }
         let Some(fabric) = self.fabric(namespace) else { return };
-        let bytes = frame.bytes();
         let only = match target.rooms.as_slice() {
             [room] if !target.all && !volatile && target.except.is_empty() => room.parse().ok(),
             _ => None,
@@ -362,24 +345,14 @@ impl Wire {
                 missed
             }
         };
-        self.sent(namespace, target, bytes, missed);
+        self.count(missed);
     }
 
     /// Sends a frame to this pod's members of the target only.
     pub fn send_here(&self, namespace: &str, target: &Target, frame: Frame, volatile: bool) {
         let Some(fabric) = self.fabric(namespace) else { return };
-        let bytes = frame.bytes();
         let missed = fabric.send_here(target, frame, volatile);
-        self.sent(namespace, target, bytes, missed);
-    }
-
-    fn sent(&self, namespace: &str, target: &Target, bytes: usize, missed: Missed) {
         self.count(missed);
-        if missed.full > 0 {
-            self.watch_stalled(namespace, target, self.outbox_bytes);
-        } else if self.edge.any_stalled() {
-            self.watch_stalled(namespace, target, bytes);
-        }
     }
 
     /// Whether this pod has a connection of this id in the namespace.
@@ -493,15 +466,15 @@ async fn let_in(
     Ok(())
 }
 
-/// How much may wait for a client in the engine, and for how long. The edge gives up on a client
-/// sooner; the engine stands behind it.
+/// How much may wait for a client in the engine, and for how long.
 fn tuning(config: &WireConfig, outbox_bytes: usize) -> Tuning {
     Tuning {
+        pod: config.pod.clone().into(),
         queue_bytes: outbox_bytes,
         volatile_bytes: outbox_bytes / 8,
-        write_timeout: 2 * config.write_timeout,
-        queue_timeout: 3 * config.write_timeout,
-        poll_timeout: 2 * config.write_timeout,
+        write_timeout: config.write_timeout,
+        queue_timeout: 2 * config.write_timeout,
+        poll_timeout: config.poll_timeout,
         trim,
         ..Tuning::default()
     }
