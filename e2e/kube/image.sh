@@ -26,8 +26,8 @@ for pair in "$@"; do
   fi
   install -D "$from" "$tree$to"
   entry=${entry:-$to}
-  # A static program is linked to nothing, which ldd calls an error.
-  { ldd "$from" 2>/dev/null || true; } | grep --only-matching --extended-regexp '/[^ ]+' | while read -r library; do
+  # A static program is linked to nothing, which ldd may call an error and grep does.
+  { ldd "$from" 2>/dev/null | grep --only-matching --extended-regexp '/[^ ]+' || true; } | while read -r library; do
     install -D "$library" "$tree$library"
   done
 done
