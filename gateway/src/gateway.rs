@@ -314,7 +314,10 @@ impl Gateway {
     async fn close_evenly(&self, deadline: Instant) {
         let sessions = self.sessions();
         let count = u32::try_from(sessions.len().max(1)).unwrap_or(u32::MAX);
-        let pause = self.running.drain.window / count;
+        let pause = match self.running.drain.connections_per_second {
+            0 => self.running.drain.window / count,
+            paced => Duration::from_secs(1) / paced,
+        };
         let mut due = Instant::now();
         for session in sessions {
             if !session.is_working() {

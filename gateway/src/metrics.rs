@@ -371,6 +371,15 @@ impl Metrics {
             registry.register(Box::new(counter.clone()))?;
             Ok(counter)
         };
+        // Where the values of a label are few, all are shown from the start: an absence is not a zero.
+        let counters_of = |name: &str, help: &str, label: &str, values: &[&str]| {
+            let counters = IntCounterVec::new(Opts::new(name, help), &[label])?;
+            registry.register(Box::new(counters.clone()))?;
+            for value in values {
+                counters.with_label_values(&[value]);
+            }
+            Ok::<_, prometheus::Error>(counters)
+        };
         let counters = |name: &str, help: &str, labels: &[&str]| {
             let counters = IntCounterVec::new(Opts::new(name, help), labels)?;
             registry.register(Box::new(counters.clone()))?;
@@ -382,13 +391,24 @@ impl Metrics {
             registry.register(Box::new(histogram.clone()))?;
             Ok::<_, prometheus::Error>(histogram)
         };
-        let disconnects = counters(
+        let disconnects = counters_of(
             "gateway_disconnects_total",
             "Connections that ended, by reason",
-            &["reason"],
+            "reason",
+            &[
+                "bad_packet",
+                "client",
+                "flood",
+                "multiple_polls",
+                "never_began",
+                "ping_timeout",
+                "server",
+                "shutdown",
+                "slow_consumer",
+                "transport_close",
+                "transport_error",
+            ],
         )?;
-        // Shown from the start: an absence is not a zero.
-        disconnects.with_label_values(&["slow_consumer"]);
         let refusals =
             counters("gateway_refusals_total", "Events that were refused, by code", &["code"])?;
         let handled = counters(
@@ -399,10 +419,11 @@ impl Metrics {
         let metrics = Self {
             edge: EdgeMetrics {
                 connections: gauge("gateway_connections", "Open Engine.IO sessions")?,
-                refused: counters(
+                refused: counters_of(
                     "gateway_edge_refusals_total",
                     "Requests refused before Socket.IO, by reason",
-                    &["reason"],
+                    "reason",
+                    &["host", "origin", "leaving", "address", "pod"],
                 )?,
                 handshake: histogram(
                     "gateway_handshake_duration_seconds",
@@ -453,16 +474,18 @@ impl Metrics {
                     "gateway_state_errors_total",
                     "Times that the state store did not answer and the pod went on without it",
                 )?,
-                connects: counters(
+                connects: counters_of(
                     "gateway_connects_total",
                     "Connections that asked for a namespace, by outcome",
-                    &["outcome"],
+                    "outcome",
+                    &["accepted", "token", "former", "too_many"],
                 )?,
                 handled,
-                reloads: counters(
+                reloads: counters_of(
                     "gateway_reloads_total",
                     "Times that the configuration was read again, by what came of it",
-                    &["outcome"],
+                    "outcome",
+                    &["taken", "refused"],
                 )?,
                 refusals: Arc::new(
                     Code::ALL

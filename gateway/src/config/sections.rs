@@ -321,6 +321,8 @@ pub struct DrainConfig {
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub window: Duration,
+    /// So many connections are closed a second, instead of all within the window; 0: by the window.
+    pub connections_per_second: u32,
     /// The process is gone after this long; what was unfinished is answered `UNAVAILABLE`.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
@@ -329,7 +331,11 @@ pub struct DrainConfig {
 
 impl Default for DrainConfig {
     fn default() -> Self {
-        Self { window: Duration::from_secs(10), grace: Duration::from_secs(30) }
+        Self {
+            window: Duration::from_secs(10),
+            connections_per_second: 0,
+            grace: Duration::from_secs(30),
+        }
     }
 }
 
