@@ -37,6 +37,14 @@ describe('two pods', () => {
     await a.quiet('collaboration_message');
   });
 
+  test('nobody joins or writes to the room of a connection, whichever pod it is of', async () => {
+    const [a, b] = [await connect(one, '/toolbox', 'toolbox'), await connect(two, '/toolbox', 'toolbox')];
+    assertRefused(await a.call('subscribe', { channel: b.id }), 'subscribe', 'FORBIDDEN');
+    assertRefused(await a.call('collaboration_message', { channel: b.id, i: 1 }), 'collaboration_message', 'FORBIDDEN');
+    assertOk(await a.call('subscribe', { channel: 'a-room-of-twenty-cha' }), 'subscribe');
+    await b.quiet('collaboration_message');
+  });
+
   test('once a join is acknowledged, what the other pod sends to that room arrives', async () => {
     for (let i = 0; i < 30; i++) {
       const c = await connect(two, '/toolbox', 'toolbox');

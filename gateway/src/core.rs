@@ -73,9 +73,4 @@ impl Core {
         let sids = self.fanout.members(&mount.namespace, &target);
         sids.iter().filter_map(|sid| mount.sessions.find(sid)).collect()
     }
-
-    /// Whether any namespace of this pod has a connection of this id.
-    pub fn is_connection(&self, namespace: &str, sid: &str) -> bool {
-        self.mount(namespace).is_some_and(|mount| mount.sessions.find(sid).is_some())
-    }
 }

@@ -46,7 +46,7 @@ pub async fn perform(
             usual(json!({"room": room()?}))
         }
         "leave" => {
-            action::admit_room(core, session, room()?, Chooser::Client)?;
+            action::admit_room(session, room()?, Chooser::Client)?;
             action::leave(core, session, room()?).await;
             usual(json!({"room": room()?}))
         }

@@ -15,8 +15,12 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 /// Characters of an id: those of Node's server, whose cluster adapter tells ids by their length.
 const LENGTH: usize = 20;
 
-/// Random bytes of an id, which base64 writes in exactly [`LENGTH`] characters.
-const RANDOM: usize = 15;
+/// Random bytes of an id.
+const RANDOM: usize = 12;
+
+/// Bytes behind them, by which an id is told from other names. With these, base64 writes exactly
+/// [`LENGTH`] characters.
+const MARK: usize = 3;
 
 /// A connection's public id: 20 characters that are safe in a URL.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,13 +38,27 @@ impl Sid {
     /// The id of nobody.
     pub const ZERO: Self = Self([b'0'; LENGTH]);
 
-    /// A new one, of 120 random bits.
+    /// A new one, of 96 random bits.
     pub fn new() -> Self {
         let random: [u8; RANDOM] = rand::random();
+        let mut bytes = [0; RANDOM + MARK];
+        bytes[..RANDOM].copy_from_slice(&random);
+        bytes[RANDOM..].copy_from_slice(&mark(&random));
         let mut id = [b'0'; LENGTH];
-        let written = BASE64_URL_SAFE_NO_PAD.encode_slice(random, &mut id);
+        let written = BASE64_URL_SAFE_NO_PAD.encode_slice(bytes, &mut id);
         debug_assert_eq!(written, Ok(LENGTH), "15 bytes are 20 characters");
         Self(id)
+    }
+
+    /// Whether [`Sid::new`] makes such ids, on whatever pod: of other names one in sixteen million looks
+    /// like it.
+    pub fn is_minted(&self) -> bool {
+        let mut bytes = [0; RANDOM + MARK];
+        let read = BASE64_URL_SAFE_NO_PAD.decode_slice(self.0, &mut bytes);
+        match bytes.split_first_chunk::<RANDOM>() {
+            Some((random, own)) => read.is_ok() && *own == mark(random),
+            None => false,
+        }
     }
 
     /// As text.
@@ -51,6 +69,16 @@ impl Sid {
             Err(_) => "",
         }
     }
+}
+
+/// What stands behind these random bytes: it is no secret, and proves nothing.
+fn mark(random: &[u8; RANDOM]) -> [u8; MARK] {
+    // FNV-1a, folded.
+    let hash = random.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    let [a, b, c, d, e, f, ..] = hash.to_be_bytes();
+    [a ^ d, b ^ e, c ^ f]
 }
 
 impl Default for Sid {
@@ -141,9 +169,14 @@ mod tests {
             let id = Sid::new();
             assert_eq!(id.as_str().len(), LENGTH);
             assert_eq!(id.to_string().parse(), Ok(id));
+            assert!(id.is_minted(), "{id}");
         }
         assert_ne!(Sid::new(), Sid::new());
         assert_eq!(Sid::ZERO.as_str().parse(), Ok(Sid::ZERO));
+        for name in ["00000000000000000000", "a-room-of-twenty-cha", "PmxQRgUX4A0JiFz_AAAB"] {
+            let other: Sid = name.parse().expect(name);
+            assert!(!other.is_minted(), "{name}");
+        }
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub(super) fn relay(flow: &mut Flow, relay: &Relay) -> Result<(), Stopped> {
     if let Some(room) = &relay.room
         && let Some(name) = room.fill_text(flow)
     {
-        rooms::admit_room(&flow.core, &flow.session, &name, rooms::Chooser::of(room))?;
+        rooms::admit_room(&flow.session, &name, rooms::Chooser::of(room))?;
     }
     let target = audience(flow, &relay.to, relay.room.as_ref());
     if target.is_nobody() {

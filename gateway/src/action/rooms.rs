@@ -12,12 +12,11 @@ use super::{
     inner, locks,
 };
 use crate::{
-    cluster,
     contract::{Step, Template},
     core::Core,
     refusal::{Code, Refusal},
     session::{Actor, Session},
-    wire::{Target, is_internal},
+    wire::{Target, is_an_id, is_internal},
 };
 
 /// Longest room name that a client chooses, in characters.
@@ -67,12 +66,7 @@ pub fn check_room(room: &str, chooser: Chooser) -> Result<(), Refusal> {
 ///
 /// # Errors
 /// `BAD_PAYLOAD` for what is no name, `FORBIDDEN` for a room that is somebody else's.
-pub fn admit_room(
-    core: &Core,
-    session: &Session,
-    room: &str,
-    chooser: Chooser,
-) -> Result<(), Refusal> {
+pub fn admit_room(session: &Session, room: &str, chooser: Chooser) -> Result<(), Refusal> {
     check_room(room, chooser)?;
     if chooser == Chooser::Application {
         return Ok(());
@@ -86,7 +80,7 @@ pub fn admit_room(
         if GUARDED.iter().any(|guarded| room.starts_with(guarded)) {
             return forbidden("this room cannot be joined by its name");
         }
-        if *room != *session.sid && core.is_connection(&session.mount.namespace, room) {
+        if *room != *session.sid && is_an_id(room) {
             return forbidden("this room is another connection's");
         }
     }
@@ -118,13 +112,10 @@ pub async fn join(
     room: &str,
     chooser: Chooser,
 ) -> Result<Value, Refusal> {
-    admit_room(core, session, room, chooser)?;
+    admit_room(session, room, chooser)?;
     let namespace = &session.mount.namespace;
     if *room == *session.sid || session.has_ended() {
         return Ok(Value::Null);
-    }
-    if chooser == Chooser::Client && is_like_an_id(room) && cluster::serves(core, room).await {
-        return Err(Refusal::new(Code::Forbidden, "this room is another connection's"));
     }
     session
         .enter(room, core.limits.load().rooms_per_connection)
@@ -178,12 +169,6 @@ pub async fn join(
     Ok(users(&held.holds))
 }
 
-/// Whether a connection could have this id. Few rooms are called like that.
-fn is_like_an_id(room: &str) -> bool {
-    let id = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-    matches!(room.len(), 16 | 20) && room.bytes().all(id)
-}
-
 /// Each user of a roster once, in the order that they came.
 pub(super) fn users(holds: &[adapter::Hold]) -> Value {
     let mut seen: Vec<&str> = Vec::new();
@@ -227,7 +212,7 @@ pub(super) fn room_names(room: &str, param: Option<(&str, &str)>, actor: &Actor)
 
 pub(super) async fn leave_step(flow: &mut Flow, template: &Template) -> Result<(), Stopped> {
     let room = name(flow, template)?;
-    admit_room(&flow.core, &flow.session, &room, Chooser::of(template))?;
+    admit_room(&flow.session, &room, Chooser::of(template))?;
     if *room == *flow.session.sid {
         return Err(Refusal::new(Code::Forbidden, "one's own room cannot be left").into());
     }

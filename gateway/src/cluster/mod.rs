@@ -9,7 +9,7 @@ mod answers;
 use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::Semaphore;
 
 pub use answers::{Connection, Known, Member, Numbers, RoomCount, User, Weight};
@@ -179,10 +179,4 @@ async fn join(core: &Arc<Core>, session: &Arc<Session>, room: &str) {
         tracing::debug!(sid = %session.sid, code = refusal.code.as_str(), "a join from elsewhere");
         core.fanout.wire().leave(&session.mount.namespace, &session.sid, room);
     }
-}
-
-/// Whether any pod serves a connection of this id.
-pub async fn serves(core: &Core, sid: &str) -> bool {
-    let found: Answered<Value> = ask(core, &Question::Connection { sid: sid.to_owned() }).await;
-    found.all.iter().any(|known| !known.is_null())
 }

@@ -47,6 +47,11 @@ pub fn is_internal(room: &str) -> bool {
     room.starts_with('\u{1}')
 }
 
+/// Whether this is the id of a connection, of whatever pod, rather than a room's name.
+pub fn is_an_id(room: &str) -> bool {
+    room.parse::<engineioxide::socket::Sid>().is_ok_and(|sid| sid.is_minted())
+}
+
 /// Who receives a frame, inside one namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Target {
