@@ -47,6 +47,11 @@ const PYTHON_FILES: [(&str, &str); 2] = [
     ("server.py", include_str!("../rivals/python/server.py")),
     ("requirements.txt", include_str!("../rivals/python/requirements.txt")),
 ];
+const SOCKETIOXIDE_FILES: [(&str, &str); 3] = [
+    ("Cargo.toml", include_str!("../rivals/socketioxide/Cargo.toml")),
+    ("Cargo.lock", include_str!("../rivals/socketioxide/Cargo.lock")),
+    ("src/main.rs", include_str!("../rivals/socketioxide/src/main.rs")),
+];
 
 /// A kind of server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -223,7 +228,15 @@ fn command(kind: &Kind, contract: &str, setup: &Setup) -> Result<Command> {
                 .env("GATEWAY__LOG__LEVEL", "error");
             command
         }
-        Kind::Socketioxide => pinned(setup.core, &beside("rival-socketioxide")?),
+        Kind::Socketioxide => {
+            let folder = unpack(&setup.folder, "socketioxide", &SOCKETIOXIDE_FILES, |folder| {
+                let mut cargo = Command::new("cargo");
+                cargo.args(["build", "--release", "--locked", "--quiet"]).current_dir(folder);
+                cargo.env_remove("CARGO_TARGET_DIR");
+                vec![cargo]
+            })?;
+            pinned(setup.core, &folder.join("target/release/rival-socketioxide"))
+        }
         Kind::Program(path) => pinned(setup.core, path),
         Kind::Node => {
             let folder = unpack(&setup.folder, "node", &NODE_FILES, |folder| {
@@ -270,7 +283,9 @@ fn unpack(
     let stamp = folder.join("installed");
     let wanted: String = files.iter().map(|(_, text)| *text).collect();
     for (name, text) in files {
-        fs::write(folder.join(name), text)?;
+        let path = folder.join(name);
+        fs::create_dir_all(path.parent().unwrap_or(&folder))?;
+        fs::write(path, text)?;
     }
     if fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
         return Ok(folder);

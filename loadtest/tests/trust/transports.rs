@@ -55,7 +55,7 @@ impl Drop for Server {
 
 impl Server {
     fn start() -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_rival-socketioxide"))
+        let mut child = Command::new(env!("CARGO_BIN_EXE_plain-socketioxide"))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
