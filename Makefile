@@ -66,7 +66,7 @@ deny: tool-deny ## licences, duplicates, sources and advisories of the dependenc
 # --- test: the quickest to fail first.
 
 .PHONY: test test-rust test-e2e test-python test-page test-sdk test-example test-helm test-image test-balancers test-dashboards test-kube
-test: machine build test-rust test-e2e test-python test-sdk test-example test-page test-helm ## everything that runs; stops at the first suite that fails
+test: machine build test-rust test-e2e test-python test-sdk test-example test-page test-helm test-image test-balancers test-dashboards ## everything that runs; stops at the first suite that fails
 	@echo "all suites passed"
 
 test-rust: machine tool-nextest adapter-redis/tests/node/node_modules/.package-lock.json adapter-redis/tests/python/.venv/bin/python ## the Rust tests, with real Redis servers

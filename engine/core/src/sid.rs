@@ -77,8 +77,9 @@ fn mark(random: &[u8; RANDOM]) -> [u8; MARK] {
     let hash = random.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
     });
-    let [a, b, c, d, e, f, ..] = hash.to_be_bytes();
-    [a ^ d, b ^ e, c ^ f]
+    let folded = hash >> 40 ^ hash >> 16;
+    let [_, _, _, _, _, mark @ ..] = folded.to_be_bytes();
+    mark
 }
 
 impl Default for Sid {
