@@ -128,6 +128,7 @@ pub fn trial_auth(config: &Config) -> Option<AuthConfig> {
 pub fn check(config: &Config) -> Result<(), StartError> {
     let metrics = Metrics::new()?;
     let mounts = mount::mounts(config, &metrics.events)?;
+    telemetry::check_level(&config.log.level)?;
     let auth = trial_auth(config);
     let auth = auth.as_ref().unwrap_or(&config.auth);
     Verifier::new(auth, &metrics.registry, Tasks::default().tracker().clone())?;

@@ -29,6 +29,9 @@ pub enum TelemetryError {
     Trace(String),
 }
 
+/// What a module may be logged at.
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
 /// Whether traces are exported.
 static TRACED: OnceLock<bool> = OnceLock::new();
 
@@ -40,6 +43,17 @@ static LEVEL: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
 
 fn filter(level: &str) -> Result<EnvFilter, TelemetryError> {
     let bad = |error: &dyn std::fmt::Display| TelemetryError::Level(format!("`{level}`: {error}"));
+    // A single word that is no level would be taken for the name of a module, and nothing be logged.
+    for part in level.split(',').map(str::trim) {
+        let named = part.rsplit_once('=').map_or(part, |(_, level)| level);
+        let is_level = LEVELS.iter().any(|known| named.eq_ignore_ascii_case(known));
+        if !is_level {
+            return Err(bad(&format!(
+                "{named:?} is none of {}; written as info, or info,gateway::upstream=debug",
+                LEVELS.join(", ")
+            )));
+        }
+    }
     let filter = EnvFilter::try_new(level).map_err(|error| bad(&error))?;
     if TRACED.get() == Some(&true) {
         let spans = format!("{}=trace", trace::TARGET).parse();

@@ -252,10 +252,26 @@ fn check(config: &Config) -> Result<(), ConfigError> {
             ));
         }
     }
-    if config.redis.url.is_set() && !config.redis.url.reveal().contains("://") {
+    if config.redis.url.is_set() && !is_redis(config.redis.url.reveal()) {
         let text =
             "written as redis://HOST:PORT, or rediss://, redis+sentinel://, redis+cluster://";
         return Err(value("redis.url", text));
+    }
+    let same = config.listen == config.internal_listen && config.listen.port() != 0;
+    if same {
+        return Err(value("internal_listen", "another address than listen"));
+    }
+    for origin in &config.http.origins {
+        if origin != "*" && !origin.contains("://") {
+            let text = format!("`{origin}` is written with its scheme, as https://{origin}");
+            return Err(value("http.origins", text));
+        }
+    }
+    if let Some(endpoint) = &config.trace.endpoint
+        && !endpoint.contains("://")
+    {
+        let text = format!("`{endpoint}` is written as http://HOST:4318/v1/traces");
+        return Err(value("trace.endpoint", text));
     }
     if config.http.origins.is_empty() {
         return Err(value("http.origins", "at least one origin, or *"));
@@ -269,6 +285,10 @@ fn check(config: &Config) -> Result<(), ConfigError> {
         production(config)?;
     }
     Ok(())
+}
+
+fn is_redis(url: &str) -> bool {
+    url.starts_with("redis") && url.contains("://") || url.starts_with("unix://")
 }
 
 /// What is not to be had in production, all of it.

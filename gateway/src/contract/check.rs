@@ -12,6 +12,10 @@ use super::{
     template::Template,
 };
 
+/// Names by which the official clients tell of their own affairs.
+const RESERVED: [&str; 6] =
+    ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"];
+
 /// What is wrong with a contract file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ContractError {
@@ -94,11 +98,22 @@ pub fn load_dir(dir: &Path) -> Result<Vec<Contract>, Vec<ContractError>> {
             mistakes: vec![error.to_string()],
         });
         match read.and_then(|text| Contract::read(&name, &text)) {
-            Ok(contract) => contracts.push(contract),
+            Ok(contract) => contracts.push((name, contract)),
             Err(error) => errors.push(error),
         }
     }
-    if errors.is_empty() { Ok(contracts) } else { Err(errors) }
+    let mut seen: std::collections::HashMap<String, String> = std::collections::HashMap::new();
+    for (file, contract) in &contracts {
+        if let Some(other) = seen.insert(contract.name.clone(), file.clone()) {
+            let mistake = format!("name: {} is the name of {other} as well", contract.name);
+            errors.push(ContractError { file: file.clone(), mistakes: vec![mistake] });
+        }
+    }
+    if errors.is_empty() {
+        Ok(contracts.into_iter().map(|(_, contract)| contract).collect())
+    } else {
+        Err(errors)
+    }
 }
 
 impl Contract {
@@ -169,6 +184,14 @@ impl Contract {
             mistakes.push("name: letters, digits, `-` and `_` only, at least one".to_owned());
         }
         for (name, event) in &self.event {
+            if RESERVED.contains(&name.as_str()) {
+                mistakes.push(format!("event.{name}: the clients keep this name for themselves"));
+            }
+            if name.chars().any(|c| c.is_control() || matches!(c, '"' | '\\')) {
+                mistakes.push(format!(
+                    "event.{name:?}: a name has no quote, backslash or control character"
+                ));
+            }
             if event.payload.is_some() && event.payload.as_ref().is_some_and(|p| !p.is_object()) {
                 mistakes.push(format!("event.{name}.payload: a schema is a table"));
             }
