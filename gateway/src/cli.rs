@@ -401,7 +401,7 @@ async fn serve(command: &Serve, config: &Config) -> Result<(), Failure> {
             "auth.jwt_secret has fewer than 32 bytes and can be guessed; production refuses it"
         );
     }
-    if gateway.is_demo() {
+    if gateway.is_demo() && !config.production {
         tracing::info!("the demo is at http://{}/ : open it in two tabs", gateway.public());
     }
     if gateway.is_trial() {

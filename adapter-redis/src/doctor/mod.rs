@@ -179,7 +179,7 @@ impl fmt::Display for Report {
             let ServerReport { address, version, role, clients } = server;
             writeln!(f, "  {role} {address}: {version}, {clients} clients")?;
         }
-        writeln!(f, "pods that share the state: {}", self.pods.len())?;
+        writeln!(f, "pods whose connections hold anything: {}", self.pods.len())?;
         for pod in &self.pods {
             let lease = match pod.lease_ms {
                 lapsed @ ..0 => format!("lease lapsed {} ms ago", lapsed.unsigned_abs()),

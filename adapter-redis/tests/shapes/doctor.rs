@@ -46,7 +46,7 @@ async fn who_is_well_is_listed_and_nothing_is_complained_of() {
     assert_eq!((&*namespace.namespace, namespace.servers, namespace.silent), ("/", 2, 0));
     assert_eq!((&namespace.ours[..], namespace.others), (&["a".to_owned(), "b".to_owned()][..], 0));
     assert_eq!(report.servers.len(), 1);
-    assert!(report.to_string().contains("pods that share the state: 2"), "{report}");
+    assert!(report.to_string().contains("pods whose connections hold anything: 2"), "{report}");
     let json = serde_json::to_value(&report).unwrap();
     assert_eq!(json["pods"][0]["pod"], "a");
 }
