@@ -8,6 +8,7 @@ mod cluster;
 mod elsewhere;
 mod fabric;
 mod frame;
+mod peer;
 mod server;
 
 use std::{net::IpAddr, sync::Arc};
@@ -20,7 +21,8 @@ pub use adapter_redis::socketio::{AdapterConfig, Profile};
 pub use cluster::Cluster;
 pub use elsewhere::{Order, Orders};
 pub use frame::{Frame, NotBase64, lift_binary, lower_binary, placeholders_are_good};
-pub use server::{Ack, Peer, SERVICE_PATH, Service, Wire, WireConfig};
+pub use peer::{Ack, Peer};
+pub use server::{SERVICE_PATH, Service, Wire, WireConfig};
 
 use crate::{accept::Place, session::Session};
 

@@ -9,7 +9,7 @@ use std::{
     fmt,
     future::Future,
     num::NonZeroU32,
-    sync::{Arc, Weak},
+    sync::Arc,
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -21,15 +21,15 @@ use engineioxide::{Cause, Connection, Pace, Stats, TransportType, Tuning};
 use serde_json::Value;
 use socketioxide::{
     ParserConfig, SocketIo,
-    extract::{AckSender, SocketRef, TryData},
-    handler::{ConnectHandler, FromConnectParts, FromMessageParts, MessageHandler},
+    extract::{SocketRef, TryData},
+    handler::{ConnectHandler, FromConnectParts, MessageHandler},
     service::SocketIoService,
     socket::{DisconnectReason, Socket},
 };
 use tower::ServiceExt;
 
 use super::{
-    Application, Arrival, Frame, Handshake, Inbound, Target,
+    Ack, Application, Arrival, Frame, Handshake, Inbound, Peer, Target,
     fabric::{Fabric, Fabrics, Missed},
 };
 use crate::{
@@ -77,7 +77,7 @@ pub struct WireConfig {
 pub struct Wire {
     pub(super) io: SocketIo<Fabric>,
     pub(super) fabrics: Fabrics,
-    metrics: WireMetrics,
+    pub(super) metrics: WireMetrics,
     stats: Arc<Stats>,
 }
 
@@ -129,106 +129,6 @@ impl<B> tower::Service<http::Request<B>> for Nowhere {
 
 /// The path that the service answers; the edge maps the configured ones to it.
 pub const SERVICE_PATH: &str = "/socket.io";
-
-/// One connection, to be disconnected.
-#[derive(Clone)]
-pub struct Peer {
-    socket: Weak<Socket<Fabric>>,
-    /// The Engine.IO session below, shared by the namespaces of a connection.
-    below: Option<Connection>,
-}
-
-impl fmt::Debug for Peer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Peer")
-    }
-}
-
-impl Peer {
-    /// The peer of a session that has no connection, for tests of what needs none.
-    #[cfg(test)]
-    pub(crate) fn detached() -> Self {
-        Self { socket: Weak::new(), below: None }
-    }
-
-    /// Ends the connection in its namespace: the client does not come back by itself.
-    pub fn leave(&self) {
-        if let Some(socket) = self.socket.upgrade() {
-            tokio::spawn(async move {
-                // A client whose queue is full is disconnected for that.
-                if socket.disconnect().is_err() {
-                    tracing::debug!("no room for a disconnect packet");
-                }
-            });
-        }
-    }
-
-    /// Cuts the transport, after what waits for the client: it reconnects, perhaps to another pod.
-    pub fn cut(&self) {
-        self.end(Cause::Server);
-    }
-
-    /// Cuts the transport of a client that floods.
-    pub fn cut_flood(&self) {
-        self.end(Cause::Flood);
-    }
-
-    fn end(&self, cause: Cause) {
-        if let Some(below) = &self.below {
-            below.end(cause);
-        }
-    }
-
-    /// The means to acknowledge the event of this number; `None` where the connection is over.
-    pub fn ack(&self, id: i64) -> Option<Ack> {
-        self.socket.upgrade().map(|socket| Ack { socket, id })
-    }
-
-    /// The transport's name.
-    pub fn transport(&self) -> &'static str {
-        match self.below.as_ref().and_then(Connection::transport) {
-            Some(TransportType::Websocket) => "websocket",
-            Some(TransportType::Polling) | None => "polling",
-        }
-    }
-}
-
-/// Acknowledges one event, once.
-pub struct Ack {
-    socket: Arc<Socket<Fabric>>,
-    id: i64,
-}
-
-impl fmt::Debug for Ack {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Ack").field("id", &self.id).finish_non_exhaustive()
-    }
-}
-
-impl Ack {
-    /// Sends an acknowledgement of one argument, written as it is.
-    pub fn send(self, wire: &Wire, argument: &impl serde::Serialize) {
-        let mut nothing = socketioxide_core::Value::Bytes(Bytes::new());
-        let sender =
-            AckSender::<Fabric>::from_message_parts(&self.socket, &mut nothing, &Some(self.id));
-        let sent = match sender {
-            Ok(sender) => sender.send(argument).is_ok(),
-            Err(never) => match never {},
-        };
-        wire.metrics.sent(1);
-        if !sent {
-            wire.metrics.dropped(1);
-        }
-    }
-
-    /// Sends an acknowledgement of any number of arguments, with the attachments that they refer to.
-    pub fn send_all(self, wire: &Wire, args: &[Value], binaries: &[Bytes]) {
-        if let Some(fabric) = wire.fabric(self.socket.ns()) {
-            let missed = fabric.acknowledge(self.socket.id, self.id, Frame::ack(args, binaries));
-            wire.count(missed);
-        }
-    }
-}
 
 /// The library's socket itself, which its own extractor keeps to itself.
 struct Shared(Arc<Socket<Fabric>>);
@@ -357,7 +257,7 @@ impl Wire {
         }
     }
 
-    fn count(&self, missed: Missed) {
+    pub(super) fn count(&self, missed: Missed) {
         self.metrics.sent(1);
         self.metrics.dropped(missed.full);
     }
