@@ -16,8 +16,14 @@ use crate::{
 /// What a reload takes over; a change to anything else needs a restart.
 const LIVE: [&str; 5] = ["auth", "contract", "contracts", "limits", "log.level"];
 
-/// These of the limits are built into the transport when it starts.
-const FIXED: [&str; 1] = ["limits.payload_bytes"];
+/// These of the limits are built into the transport when it starts. What of them the gateway keeps itself,
+/// the buckets of new connections, changes all the same.
+const FIXED: [&str; 4] = [
+    "limits.payload_bytes",
+    "limits.connection.events_per_second",
+    "limits.connection.burst",
+    "limits.disconnect_after",
+];
 
 /// Takes over a configuration. Gives the keys that differ from those of the start and need a restart.
 ///
@@ -91,11 +97,17 @@ mod tests {
         wanted.log.level = "debug".to_owned();
         assert_eq!(needs_restart(&running, &wanted), Vec::<String>::new());
         wanted.limits.payload_bytes += 1;
+        wanted.limits.connection.burst += 1;
         wanted.engine.outbox_packets += 1;
         wanted.production = true;
         assert_eq!(
             needs_restart(&running, &wanted),
-            ["engine.outbox_packets", "limits.payload_bytes", "production"]
+            [
+                "engine.outbox_packets",
+                "limits.connection.burst",
+                "limits.payload_bytes",
+                "production"
+            ]
         );
     }
 }

@@ -5,11 +5,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::ApiError;
-use crate::wire::{Target, user_room};
-
-/// Names by which the official clients tell of their own affairs.
-const RESERVED: [&str; 6] =
-    ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"];
+use crate::{
+    contract::RESERVED,
+    wire::{Target, user_room},
+};
 
 fn root() -> String {
     "/".to_owned()

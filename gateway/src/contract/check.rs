@@ -13,7 +13,7 @@ use super::{
 };
 
 /// Names by which the official clients tell of their own affairs.
-const RESERVED: [&str; 6] =
+pub const RESERVED: [&str; 6] =
     ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"];
 
 /// What is wrong with a contract file.

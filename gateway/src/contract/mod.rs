@@ -10,7 +10,7 @@ mod schema;
 mod step;
 mod template;
 
-pub use check::{ContractError, load_dir};
+pub use check::{ContractError, RESERVED, load_dir};
 pub use file::{
     AuthMode, Contract, Documents, Event, Limit, LockRule, Out, Presence, RoomRule, Roster, Typing,
     Watch,

@@ -44,16 +44,4 @@ impl Registry {
             .flat_map(|shard| shard.read().values().cloned().collect::<Vec<_>>())
             .collect()
     }
-
-    /// How many, and how many of them have a user.
-    pub fn count(&self) -> (u64, u64) {
-        let (mut connected, mut authenticated) = (0, 0);
-        for shard in &self.shards {
-            for session in shard.read().values() {
-                connected += 1;
-                authenticated += u64::from(session.identity().user.is_some());
-            }
-        }
-        (connected, authenticated)
-    }
 }

@@ -21,13 +21,6 @@ pub struct Frame {
     pub binaries: Vec<Bytes>,
 }
 
-impl Frame {
-    /// Its size, attachments included.
-    pub fn bytes(&self) -> usize {
-        self.text.len() + self.binaries.iter().map(Bytes::len).sum::<usize>()
-    }
-}
-
 struct Array<'a>(&'a str, &'a [Value]);
 
 impl Serialize for Array<'_> {

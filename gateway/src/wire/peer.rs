@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use engineioxide::{Cause, Connection, TransportType};
+use engineioxide::{Cause, Connection};
 use serde_json::Value;
 use socketioxide::{extract::AckSender, handler::FromMessageParts, socket::Socket};
 
@@ -67,14 +67,6 @@ impl Peer {
     /// The means to acknowledge the event of this number; `None` where the connection is over.
     pub fn ack(&self, id: i64) -> Option<Ack> {
         self.socket.upgrade().map(|socket| Ack { socket, id })
-    }
-
-    /// The transport's name.
-    pub fn transport(&self) -> &'static str {
-        match self.below.as_ref().and_then(Connection::transport) {
-            Some(TransportType::Websocket) => "websocket",
-            Some(TransportType::Polling) | None => "polling",
-        }
     }
 }
 
