@@ -151,6 +151,17 @@ describe('two pods', () => {
     assert.equal((await b.next('session_update')).type, 'session_ended');
   });
 
+  test('a user who logs out on one pod is logged out on both', async () => {
+    await one.session('both-pods', { id: 'lea' });
+    const [a, b] = [await connect(one, '/', 'coding-assistant'), await connect(two, '/', 'coding-assistant')];
+    for (const c of [a, b]) assertOk(await c.call('auth:session', { sessionId: 'both-pods' }), 'auth:session');
+    const connections = async () => (await one.ok('GET', '/v1/users/lea/connections')).connections.length;
+    assert.equal(await connections(), 2);
+    assertOk(await a.call('auth:logout'), 'auth:logout');
+    await until('nobody is lea', async () => (await connections()) === 0);
+    assert.equal((await two.ok('GET', `/v1/connections/${b.id}`)).user, null);
+  });
+
   test('a limit of a user is of both pods', async () => {
     const [a, b] = [await connect(one, '/toolbox', 'toolbox', { token: user('fast') }), await connect(two, '/toolbox', 'toolbox', { token: user('fast') })];
     const acks = await Promise.all([a, b].flatMap((c) => Array.from({ length: 50 }, () => c.call('ping'))));
